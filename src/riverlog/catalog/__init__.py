@@ -1,0 +1,1 @@
+"""Where the machines' facts are kept: topics, configs, groups, offsets. Rows, in scopes."""

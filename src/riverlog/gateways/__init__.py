@@ -1,0 +1,1 @@
+"""A wire protocol each; they know nothing of each other."""

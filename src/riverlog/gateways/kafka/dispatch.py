@@ -1,0 +1,69 @@
+"""From an api key to its handler. The versions that a handler declares are the ones that ApiVersions announces.
+
+A handler is a function of a `Call` and a decoded request. It gives the response (sent at once), an awaitable of it (sent when
+done, in the order of the connection's requests), or None: no answer at all (Produce with acks=0).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from riverlog.gateways.kafka.schema.api_keys import ApiKey
+from riverlog.state.access import Caller
+
+if TYPE_CHECKING:
+    from riverlog.broker.broker import Broker
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Address(NamedTuple):
+    """Where clients reach this broker: what they were told to use, else the address that this client came in by."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request's surroundings."""
+
+    broker: Broker
+    caller: Caller
+    version: int
+    address: Address  # of this broker, for this client
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    api_key: ApiKey
+    versions: range
+    function: Callable[[Call, Any], Any | Awaitable[Any]]
+    takes_buffer: bool  # Produce: the request borrows the connection's receive buffer until the handler returns
+
+
+HANDLERS: dict[int, Handler] = {}
+
+
+def handles(api_key: ApiKey, versions: range, *, takes_buffer: bool = False) -> Callable[[Function], Function]:
+    """Declares a handler. `versions` is a range: its end is not included."""
+
+    def declare(function: Function) -> Function:
+        assert api_key not in HANDLERS, f"{api_key.name} is handled twice"
+        HANDLERS[api_key] = Handler(api_key, versions, function, takes_buffer)
+        return function
+
+    return declare
+
+
+def load_handlers() -> dict[int, Handler]:
+    """Imports every file under `handlers/`."""
+    from riverlog.gateways.kafka import handlers
+
+    for module in pkgutil.iter_modules(handlers.__path__):
+        importlib.import_module(f"{handlers.__name__}.{module.name}")
+    return HANDLERS

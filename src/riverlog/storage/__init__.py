@@ -1,0 +1,1 @@
+"""Logs: the contract of a storage engine, and the engines that keep it."""

@@ -1,4 +1,4 @@
-"""The 61 bytes that stand before the records of a batch (magic 2). Invariant: produce and fetch read this and nothing below it.
+"""The 61 bytes that stand before the records of a batch (magic 2). Produce and fetch read this and nothing below it.
 
 See docs/formats/record-batch.md. The CRC-32C covers everything from the attributes (byte 21) on, so base offset and
 partition leader epoch may be written after the producer has signed the batch.

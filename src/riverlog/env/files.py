@@ -1,0 +1,350 @@
+"""Files as an argument. `RealFiles` is the operating system's; those of `testing/fakes.py` forget what was not synced.
+
+Invariant: nothing here retries or hides an error; a failed sync is told to the caller, who must not believe the page
+cache after it. A name (a created, renamed or removed file) is durable once its directory was synced, content once its
+file was. Not here: what is in the files (`storage/format`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+PAGE_BYTES: Final = mmap.PAGESIZE
+CACHESTAT_NUMBER: Final = 451  # the same on x86_64 and aarch64; Linux 6.5 and later
+descriptors_kept_free: Final = 64  # for sockets, the catalog and what libraries open
+
+
+class File(Protocol):
+    """An open file. `descriptor` is -1 where the operating system knows nothing of it: no sendfile then."""
+
+    descriptor: int
+
+    def write_at(self, buffer: Buffer, position: int) -> int:
+        """How many bytes were written, perhaps fewer than asked for. Raises OSError."""
+        ...
+
+    def write_parts_at(self, parts: Sequence[Buffer], position: int) -> int: ...
+
+    def read_at(self, count: int, position: int) -> bytes:
+        """At most `count` bytes; fewer only at the end of the file."""
+        ...
+
+    def size(self) -> int: ...
+
+    def truncate(self, size: int) -> None: ...
+
+    def sync(self) -> None:
+        """The content, and the size, survive a loss of power when this returns."""
+        ...
+
+    def resident(self, position: int, count: int) -> bool:
+        """Whether reading these bytes needs no disk."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Locked(Exception):
+    """Somebody else holds the lock; `content` is what they wrote into its file."""
+
+    def __init__(self, path: str, content: bytes) -> None:
+        super().__init__(f"{path} is locked by another process")
+        self.content = content
+
+
+class FileLock(Protocol):
+    def write(self, content: bytes) -> None:
+        """Replaces what the next one who is refused will read."""
+        ...
+
+    def release(self) -> None: ...
+
+
+class Files(Protocol):
+    """Paths are strings. Methods raise OSError as the operating system does."""
+
+    def open(self, path: str, *, create: bool = False, writable: bool = True) -> File: ...
+
+    def read(self, path: str) -> bytes: ...
+
+    def list(self, path: str) -> Sequence[str]:
+        """The names in a directory, sorted."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def is_directory(self, path: str) -> bool: ...
+
+    def size(self, path: str) -> int: ...
+
+    def make_directory(self, path: str) -> None:
+        """With its parents; it may be there already."""
+        ...
+
+    def rename(self, old: str, new: str) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+    def remove_tree(self, path: str) -> None: ...
+
+    def sync_directory(self, path: str) -> None: ...
+
+    def lock(self, path: str) -> FileLock:
+        """Raises Locked. The lock ends with the process."""
+        ...
+
+    def open_files_max(self) -> int:
+        """How many descriptors the caller may hold; asks for as many as the system grants."""
+        ...
+
+
+def write_file(files: Files, path: str, content: Buffer, *, sync: bool = True) -> None:
+    """Makes or overwrites a file that nobody reads yet."""
+    file = files.open(path, create=True)
+    try:
+        file.truncate(0)
+        write_whole(file, content, 0)
+        if sync:
+            file.sync()
+    finally:
+        file.close()
+
+
+def write_whole(file: File, content: Buffer, position: int) -> None:
+    """All of it, or OSError (ENOSPC where the system only says that it wrote nothing)."""
+    view = memoryview(content)
+    while len(view):
+        written = file.write_at(view, position)
+        if written <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[written:]
+        position += written
+
+
+def replace_file(files: Files, path: str, content: Buffer) -> None:
+    """After this a reader, also one after a loss of power, finds the new content; until then the old or the new, whole."""
+    fresh = path + ".tmp"
+    write_file(files, fresh, content)
+    files.rename(fresh, path)
+    files.sync_directory(os.path.dirname(path))
+
+
+class CacheStatRange(ctypes.Structure):
+    _fields_ = (("offset", ctypes.c_uint64), ("length", ctypes.c_uint64))
+
+
+class CacheStat(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_uint64) for name in ("cached", "dirty", "writeback", "evicted", "recently_evicted")
+    )
+
+
+def cachestat_probe() -> Callable[[int, int, int], bool] | None:
+    """A function of (descriptor, position, count), or None where the kernel has no cachestat(2). Loop's thread only:
+    it reuses its two structures."""
+    if not sys.platform.startswith("linux") or os.uname().machine not in ("x86_64", "aarch64"):
+        return None
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint)
+    syscall.restype = ctypes.c_long
+    window, answer = CacheStatRange(), CacheStat()
+    window_address, answer_address = ctypes.addressof(window), ctypes.addressof(answer)
+
+    def probe(descriptor: int, position: int, count: int) -> bool:
+        first = position // PAGE_BYTES
+        pages = (position + count - 1) // PAGE_BYTES - first + 1
+        window.offset = first * PAGE_BYTES
+        window.length = pages * PAGE_BYTES
+        if syscall(CACHESTAT_NUMBER, descriptor, window_address, answer_address, 0) != 0:
+            return False
+        return bool(answer.cached >= pages)
+
+    window.offset, window.length = 0, PAGE_BYTES
+    with open(sys.executable, "rb") as known:
+        works = syscall(CACHESTAT_NUMBER, known.fileno(), window_address, answer_address, 0) == 0
+    return probe if works else None
+
+
+def mincore_probe() -> Callable[[int, int, int], bool]:
+    """The same by mapping the bytes and asking mincore(2); gives False where that cannot be had."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "mincore"):
+        return lambda descriptor, position, count: False
+    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+
+    def probe(descriptor: int, position: int, count: int) -> bool:
+        start = position - position % mmap.ALLOCATIONGRANULARITY
+        length = position + count - start
+        try:
+            access = mmap.PROT_READ | mmap.PROT_WRITE
+            mapped = mmap.mmap(descriptor, length, prot=access, flags=mmap.MAP_PRIVATE, offset=start)
+        except (OSError, ValueError):
+            return False
+        anchor = ctypes.c_char.from_buffer(mapped)
+        try:
+            pages = (ctypes.c_ubyte * -(-length // PAGE_BYTES))()
+            if libc.mincore(ctypes.addressof(anchor), length, ctypes.addressof(pages)) != 0:
+                return False
+            return all(page & 1 for page in pages[(position - start) // PAGE_BYTES :])
+        finally:
+            del anchor
+            mapped.close()
+
+    return probe
+
+
+class RealFile:
+    """A descriptor of the operating system. The second `close` does nothing: the number may be somebody else's by then."""
+
+    __slots__ = ("_probe", "descriptor")
+
+    def __init__(self, descriptor: int, probe: Callable[[int, int, int], bool]) -> None:
+        self.descriptor = descriptor
+        self._probe = probe
+
+    def write_at(self, buffer: Buffer, position: int) -> int:
+        return os.pwrite(self.descriptor, buffer, position)
+
+    def write_parts_at(self, parts: Sequence[Buffer], position: int) -> int:
+        return os.pwritev(self.descriptor, parts, position)
+
+    def read_at(self, count: int, position: int) -> bytes:
+        found = os.pread(self.descriptor, count, position)
+        if len(found) == count or not found:
+            return found
+        parts = [found]
+        missing = count - len(found)
+        position += len(found)
+        while missing and (found := os.pread(self.descriptor, missing, position)):
+            parts.append(found)
+            missing -= len(found)
+            position += len(found)
+        return b"".join(parts)
+
+    def size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self.descriptor, size)
+
+    if sys.platform == "darwin":
+
+        def sync(self) -> None:
+            fcntl.fcntl(self.descriptor, fcntl.F_FULLFSYNC)
+
+    else:
+
+        def sync(self) -> None:
+            os.fdatasync(self.descriptor)
+
+    def resident(self, position: int, count: int) -> bool:
+        return self._probe(self.descriptor, position, count)
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            descriptor, self.descriptor = self.descriptor, -1
+            os.close(descriptor)
+
+
+class RealFileLock:
+    """flock(2) on an open file, which ends with the process also when it is killed."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, content: bytes) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, content, 0)
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+
+
+class RealFiles:
+    """The operating system's files. Linux is tested; macOS syncs by F_FULLFSYNC and is not tested."""
+
+    def __init__(self) -> None:
+        self._probe = cachestat_probe() or mincore_probe()
+
+    def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
+        flags = os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY) | (os.O_CREAT if create else 0)
+        return RealFile(os.open(path, flags, 0o644), self._probe)
+
+    def read(self, path: str) -> bytes:
+        with open(path, "rb") as file:
+            return file.read()
+
+    def list(self, path: str) -> Sequence[str]:
+        return sorted(os.listdir(path))
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def is_directory(self, path: str) -> bool:
+        return os.path.isdir(path)
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
+
+    def make_directory(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new)
+
+    def remove(self, path: str) -> None:
+        os.unlink(path)
+
+    def remove_tree(self, path: str) -> None:
+        for name in os.listdir(path):
+            inner = os.path.join(path, name)
+            if os.path.isdir(inner) and not os.path.islink(inner):
+                self.remove_tree(inner)
+            else:
+                os.unlink(inner)
+        os.rmdir(path)
+
+    def sync_directory(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        try:
+            if sys.platform == "darwin":
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            else:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def lock(self, path: str) -> FileLock:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            content = os.pread(descriptor, 64 * 1024, 0)
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise Locked(path, content) from None
+            raise
+        return RealFileLock(descriptor)
+
+    def open_files_max(self) -> int:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+                soft = hard
+            except (OSError, ValueError):
+                pass  # macOS has a lower limit of its own; the soft one holds
+        return max(16, soft // 2 - descriptors_kept_free)

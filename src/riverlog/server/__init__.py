@@ -1,0 +1,1 @@
+"""Composition root of the standing broker: settings, lifecycle, listeners. Names the engine."""

@@ -20,7 +20,7 @@ class PartitionId(NamedTuple):
     """One partition of one topic. Keyed by the topic's id: a topic made again under an old name is another one."""
 
     topic_id: TopicId
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of it
 
 
 def topic_id_text(topic_id: TopicId) -> str:

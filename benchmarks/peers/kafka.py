@@ -76,7 +76,7 @@ def fetch(version: str = version_default) -> Path:
 
 
 def classpath(version: str = version_default) -> str:
-    """The Java classpath of the broker, the tools and the client (a directory's wildcard), fetched when it is missing."""
+    """The Java classpath of broker, tools and client (a directory's wildcard), fetched when it is missing."""
     return str(fetch(version) / "*")
 
 

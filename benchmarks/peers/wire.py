@@ -148,7 +148,7 @@ class Connection:
         """What the broker answers (ApiVersions v0)."""
         answer = self.ask(API_VERSIONS, 0, b"")
         code, count = struct.unpack_from(">hi", answer)
-        _refuse(API_VERSIONS, code)
+        refuse(API_VERSIONS, code)
         return [ApiVersion(*struct.unpack_from(">hhh", answer, 6 + 6 * index)) for index in range(count)]
 
     def create_topic(self, topic: str, partitions: int, *, seconds_max: float = 30) -> None:
@@ -159,12 +159,12 @@ class Connection:
         answer = self.ask(CREATE_TOPICS, 2, body)
         (length,) = struct.unpack_from(">h", answer, 8)
         (code,) = struct.unpack_from(">h", answer, 10 + length)
-        _refuse(CREATE_TOPICS, code)
+        refuse(CREATE_TOPICS, code)
         deadline = time.monotonic() + seconds_max
         for partition in range(partitions):
             while (code := self.end_offset(topic, partition)[0]) in NOT_YET and time.monotonic() < deadline:
                 time.sleep(poll_seconds)
-            _refuse(LIST_OFFSETS, code)
+            refuse(LIST_OFFSETS, code)
 
     def end_offset(self, topic: str, partition: int) -> tuple[int, int]:
         """(error code, offset after the last record that a reader may see) by ListOffsets v1."""
@@ -208,10 +208,10 @@ def produced(answer: bytes) -> int:
     """The first partition's base offset in an answer to Produce v3 for one topic."""
     (length,) = struct.unpack_from(">h", answer, 4)
     _, code, offset = struct.unpack_from(">ihq", answer, 10 + length)
-    _refuse(PRODUCE, code)
+    refuse(PRODUCE, code)
     return int(offset)
 
 
-def _refuse(key: int, code: int) -> None:
+def refuse(key: int, code: int) -> None:
     if code:
         raise RuntimeError(f"the broker refused a request of api key {key} with error {code}")

@@ -67,7 +67,7 @@ def check_batch(batch: Buffer, header: BatchHeader) -> None:
 
 def check_stored_batch(batch: Buffer, header: BatchHeader) -> None:
     """Raises where `batch`, whose header is `header`, is damaged or of another format: CORRUPT_MESSAGE for length and
-    CRC, INVALID_RECORD for magic and impossible counts. A batch that compaction has thinned out, or emptied, is fine."""
+    CRC, INVALID_RECORD for magic and impossible counts. A batch that compaction has thinned out is fine."""
     if header.magic != MAGIC:
         raise _other_magic(header.magic)
     size = header.length + OVERHEAD_BYTES

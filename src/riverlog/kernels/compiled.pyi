@@ -1,0 +1,12 @@
+"""The types of `compiled.pyx`: those of `reference.py`, by name."""
+
+from riverlog.kernels.reference import encode_records as encode_records
+from riverlog.kernels.reference import first_at_or_after as first_at_or_after
+from riverlog.kernels.reference import first_null_key as first_null_key
+from riverlog.kernels.reference import max_timestamp as max_timestamp
+from riverlog.kernels.reference import murmur2 as murmur2
+from riverlog.kernels.reference import partition_for_key as partition_for_key
+from riverlog.kernels.reference import read_varlongs as read_varlongs
+from riverlog.kernels.reference import record_spans as record_spans
+from riverlog.kernels.reference import walk_batches as walk_batches
+from riverlog.kernels.reference import write_varlongs as write_varlongs

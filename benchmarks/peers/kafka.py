@@ -60,7 +60,12 @@ appender.stderr.layout.pattern = %d %p %m (%c)%n%throwable
 
 def available() -> bool:
     """Java and Maven are there, so Kafka can be fetched (or was fetched before) and run."""
-    return shutil.which("java") is not None and (shutil.which("mvn") is not None or _entry(version_default).exists())
+    return shutil.which("java") is not None and (shutil.which("mvn") is not None or is_fetched())
+
+
+def is_fetched(version: str = version_default) -> bool:
+    """Kafka's jars are in the cache, so nothing asks the network."""
+    return _entry(version).exists()
 
 
 def missing() -> str | None:

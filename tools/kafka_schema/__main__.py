@@ -20,7 +20,7 @@ def generate() -> dict[str, str]:
     modules = load_modules()
     files = {
         "__init__.py": f'"""Kafka\'s messages as classes. {HEADER}"""\n',
-        "codec/__init__.py": f'"""The bytes of Kafka\'s messages; imported by `wire` when an api key is first used. {HEADER}"""\n',
+        "codec/__init__.py": f'"""The bytes of Kafka\'s messages, imported by `wire` when first used. {HEADER}"""\n',
         "api_keys.py": write_api_keys(modules),
         "error_codes.py": write_error_codes(load_errors()),
     }

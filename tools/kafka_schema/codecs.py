@@ -1,7 +1,7 @@
 """Writes the codec functions: straight-line code, one function a struct and layout; versions of one layout share it.
 
-Runs of fields of fixed size become one `struct` call, together with the length or count that follows them. Locals of the
-generated code: `b` buffer, `p` position, `n` length, `q` where it ends, `m` message, `r` raw bytes.
+Runs of fields of fixed size become one `struct` call, together with the length or count that follows them. Locals of
+the generated code: `b` buffer, `p` position, `n` length, `q` where it ends, `m` message, `r` raw bytes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ CODES: Final = {
     "int8": "b", "int16": "h", "uint16": "H", "int32": "i", "int64": "q", "float64": "d", "bool": "?", "uuid": "16s",
 }  # fmt: skip
 SIZES: Final = {"b": 1, "B": 1, "x": 1, "?": 1, "h": 2, "H": 2, "i": 4, "q": 8, "d": 8, "16s": 16}
+METHODS: Final = {"pack": "pack", "unpack": "unpack_from"}  # of struct.Struct
 LETTERS: Final = {"?": "t", "16s": "u"}  # in the names of functions
-RESERVED: Final = frozenset({"b", "p", "q", "n", "m", "r", "k", "end", "out", "parts", "found", "items", "tags", "tag", "stop", "body", "tagged", "size"})  # fmt: skip
+RESERVED: Final = frozenset("b p q n m r k out parts found items tags tag stop body tagged data".split())
 
 
 def run_name(verb: str, codes: list[str]) -> str:
@@ -437,7 +438,7 @@ def table_lines(name: str, entries: list[tuple[str, str]], kind: str) -> list[st
 
 
 def element_table(codec: Codec, message: Message) -> list[str]:
-    """From the type of an element of an array at the top of a response and a version to the function that encodes it."""
+    """From the type of an element of an array at the top of a response and a version to what encodes it."""
     entries: list[tuple[str, str]] = []
     for field in message.root.fields:
         if field.struct is None or field.struct.name not in codec.element_structs:
@@ -453,8 +454,8 @@ def element_table(codec: Codec, message: Message) -> list[str]:
 
 
 HELPERS: Final = (
-    "Encoded", "Part", "cannot_be_null", "Reader", "Writer", "bad_count", "bad_null", "bad_tag", "compact_strings", "numbers",
-    "put_compact_numbers", "put_compact_strings", "put_numbers", "put_records", "put_strings", "put_tagged",
+    "Encoded", "Part", "Reader", "Writer", "bad_count", "bad_null", "bad_tag", "cannot_be_null", "compact_strings",
+    "numbers", "put_compact_numbers", "put_compact_strings", "put_numbers", "put_records", "put_strings", "put_tagged",
     "put_uvarint", "records_size", "skip_tags", "strings", "uvarint", "uvarint_rest", "NO_TOPIC_ID",
 )  # fmt: skip
 
@@ -493,7 +494,7 @@ def assemble(module: Module, codec: Codec, text: str, names: list[str]) -> str:
     classes += sorted(f"DEFAULT_{name}" for name in classes)
     classes = [name for name in classes if uses(text, name)]
     packs = [
-        f'{run_name(verb, list(codes))}: Final = Struct(">{"".join(codes)}").{"pack" if verb == "pack" else "unpack_from"}'
+        f'{run_name(verb, list(codes))}: Final = Struct(">{"".join(codes)}").{METHODS[verb]}'
         for verb, codes in sorted(codec.runs)
     ]
     head = [f'"""The codec of {" and ".join(message.name for message in module.messages)}. {HEADER}"""', ""]

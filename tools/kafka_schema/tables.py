@@ -23,12 +23,13 @@ def write_api_keys(modules: list[Module]) -> str:
         "",
     ]
     lines += [f"    {module.name.upper()} = {module.api_key}" for module in keyed]
-    lines += ["", "", "# (first version, last stable version, first flexible version: beyond the last where there is none)"]
+    lines += ["", "", "# (first version, last stable version, first flexible version, or 32767 where there is none)"]
     lines.append("VERSIONS: Final[dict[int, tuple[int, int, int]]] = {")
     for module in keyed:
         versions, flexible = module.messages[0].versions, module.messages[0].flexible
         first_flexible = flexible.first if flexible.last >= flexible.first else 32767
-        lines.append(f"    {module.api_key}: ({versions.first}, {versions.last}, {first_flexible}),  # {module.api_name}")
+        row = (versions.first, versions.last, first_flexible)
+        lines.append(f"    {module.api_key}: {row},  # {module.api_name}")
     lines += ["}", "", "# The files under `schema/` and `schema/codec/` by api key."]
     lines.append("CODECS: Final[dict[int, str]] = {")
     lines += [f'    {module.api_key}: "{module.name}",' for module in keyed]

@@ -1,11 +1,11 @@
 """Kafka's wire format: what the generated codecs are made of, and the four functions that everybody else calls.
 
-Promise: whatever the bytes, a decoder gives a message or raises `DecodeError`; it never reads outside the buffer and never
-makes more elements than the bytes that are left can hold. `records` are views into the buffer, never copied.
+Promise: whatever the bytes, a decoder gives a message or raises `DecodeError`; it never reads outside the buffer and
+never makes more elements than the bytes that are left can hold. `records` are views into the buffer, never copied.
 It is not a connection (`connection.py` cuts the stream into frames), and knows no meaning of any field.
 
-The code of one api key is under `schema/codec/` and is imported when that key is used for the first time; the classes under
-`schema/` know nothing of it. See docs/formats/kafka-wire.md.
+The code of one api key is under `schema/codec/` and is imported when that key is used for the first time; the classes
+under `schema/` know nothing of it. See docs/formats/kafka-wire.md.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def compact_strings(b: memoryview, p: int, n: int, what: str) -> tuple[list[str]
     return found, p
 
 
-# What generated encoders call. `out` grows; `n` is a length or a count, already increased by one where the format wants it.
+# What generated encoders call. `out` grows; `n` is a length or a count, increased by one where the format wants it.
 
 
 def cannot_be_null(what: str) -> NoReturn:
@@ -295,7 +295,7 @@ def _read(read: Reader | None, what: str, version: int, buffer: bytes | bytearra
     except DecodeError as error:
         raise DecodeError(f"{what} version {version}: {error}") from None
     except _NOT_A_MESSAGE as error:
-        raise DecodeError(f"{what} version {version}: not enough bytes or not UTF-8 in {len(view)} bytes: {error}") from None
+        raise DecodeError(f"{what} version {version}: {len(view)} bytes end early or are not UTF-8: {error}") from None
     if stop != len(view):
         if stop > len(view):
             raise DecodeError(f"{what} version {version}: a value ends at position {stop}, the bytes at {len(view)}")
@@ -388,7 +388,7 @@ def encode_element(api_key: int, version: int, element: Message) -> bytes:
     try:
         _codec(api_key).WRITE_ELEMENT[element.__class__][version](out, (element,))
     except (*_CANNOT_BE_CARRIED, KeyError) as error:
-        raise EncodeError(f"version {version} of key {api_key} cannot carry this: {error}: {element!r:.2000}") from error
+        raise EncodeError(f"key {api_key} version {version} cannot carry this: {error}: {element!r:.2000}") from error
     return bytes(out)
 
 

@@ -79,7 +79,7 @@ class ApiKey(IntEnum):
     DELETE_SHARE_GROUP_OFFSETS = 92
 
 
-# (first version, last stable version, first flexible version: beyond the last where there is none)
+# (first version, last stable version, first flexible version, or 32767 where there is none)
 VERSIONS: Final[dict[int, tuple[int, int, int]]] = {
     0: (3, 13, 9),  # Produce
     1: (4, 18, 12),  # Fetch

@@ -15,11 +15,11 @@ from riverlog.gateways.kafka.schema.delete_topics import (
 from riverlog.gateways.kafka.wire import (
     Encoded,
     Part,
-    cannot_be_null,
     Reader,
     Writer,
     bad_count,
     bad_null,
+    cannot_be_null,
     compact_strings,
     put_compact_strings,
     put_strings,

@@ -15,11 +15,11 @@ from riverlog.gateways.kafka.schema.join_group import (
 from riverlog.gateways.kafka.wire import (
     Encoded,
     Part,
-    cannot_be_null,
     Reader,
     Writer,
     bad_count,
     bad_null,
+    cannot_be_null,
     put_uvarint,
     skip_tags,
     uvarint_rest,

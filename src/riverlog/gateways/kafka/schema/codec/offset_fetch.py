@@ -21,11 +21,11 @@ from riverlog.gateways.kafka.schema.offset_fetch import (
 from riverlog.gateways.kafka.wire import (
     Encoded,
     Part,
-    cannot_be_null,
     Reader,
     Writer,
     bad_count,
     bad_null,
+    cannot_be_null,
     numbers,
     put_compact_numbers,
     put_numbers,

@@ -12,6 +12,8 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import islice
+from operator import lt
 from typing import Final, NamedTuple
 
 from riverlog.base.ids import Offset, Position
@@ -115,10 +117,31 @@ class OffsetIndex:
             raise FormatError(
                 len(data) - len(data) % ENTRY_BYTES, f"{len(data)} bytes are no whole number of index entries"
             )
-        before = before_position = -1
-        for at, entry in enumerate(entries):
-            relative, position = entry >> 32, entry & _LOW
-            if relative <= before or position <= before_position or position > INT32_MAX:
-                raise FormatError(at * ENTRY_BYTES, f"index entry {relative} -> {position} does not ascend")
-            before, before_position = relative, position
+        relatives, positions = _columns(entries)
+        if entries and not (
+            relatives[0] >= 0
+            and positions[0] >= 0
+            and all(map(lt, positions, islice(positions, 1, None)))
+            and all(map(lt, relatives, islice(relatives, 1, None)))
+        ):
+            raise _first_defect(entries)
         return index
+
+
+def _columns(entries: array[int]) -> tuple[array[int], array[int]]:
+    """The relative offsets and the positions of all entries."""
+    words = array("i")
+    words.frombytes(memoryview(entries).cast("B"))
+    return (words[1::2], words[0::2]) if _SWAP else (words[0::2], words[1::2])
+
+
+def _first_defect(entries: array[int]) -> FormatError:
+    before = before_position = -1
+    at = 0
+    for entry in entries:
+        relative, position = entry >> 32, entry & _LOW
+        if relative <= before or position <= before_position or position > INT32_MAX:
+            break
+        before, before_position, at = relative, position, at + 1
+    what = f"index entry {entries[at] >> 32} -> {entries[at] & _LOW} does not ascend"
+    return FormatError(at * ENTRY_BYTES, what)

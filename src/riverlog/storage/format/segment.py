@@ -65,8 +65,8 @@ class Scan(NamedTuple):
     bytes_needed: int
 
 
-def _defect(header: BatchHeader, expected: int | None, leader_epoch: int, allow_gaps: bool) -> tuple[Stop, str] | None:
-    """What the header alone shows. None: nothing."""
+def header_defect(header: BatchHeader, expected: int | None, leader_epoch: int, allow_gaps: bool) -> tuple[Stop, str] | None:
+    """What is wrong by the header alone, where `expected` is the next offset (None: any). None: nothing."""
     if header.magic != MAGIC:
         return Stop.MAGIC, f"magic {header.magic} where a batch has {MAGIC}"
     if header.base_offset < 0 or not 0 <= header.last_offset_delta <= INT32_MAX:
@@ -115,7 +115,7 @@ def scan(
         if not HEADER_BYTES <= size <= batch_bytes_max:
             stop, what = Stop.LENGTH, f"batch length {header.length}"
             break
-        if (defect := _defect(header, expected, leader_epoch, allow_gaps)) is not None:
+        if (defect := header_defect(header, expected, leader_epoch, allow_gaps)) is not None:
             stop, what = defect
             break
         if end - at < size:

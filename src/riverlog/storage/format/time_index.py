@@ -11,16 +11,15 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from struct import Struct
+from itertools import islice
+from operator import le, lt
 from typing import Final, NamedTuple
 
 from riverlog.base.ids import Offset
 from riverlog.base.units import INT32_MAX
 from riverlog.storage.format.errors import FormatError
 
-TIME_ENTRY: Final = Struct(">qi")
 ENTRY_BYTES: Final = 12
-assert TIME_ENTRY.size == ENTRY_BYTES
 _SWAP: Final = sys.byteorder == "little"
 
 
@@ -83,17 +82,11 @@ class TimeIndex:
 
     def encode(self, first: int = 0) -> bytes:
         """The bytes from the entry with index `first` on."""
-        count = len(self._timestamps) - first
-        halves = memoryview(self._timestamps[first:]).cast("B").cast("i") if count else memoryview(b"")
-        words = array("i", bytes(ENTRY_BYTES * max(count, 0)))
-        if count > 0:
-            both = array("i", halves)
-            words[0::3] = both[1::2] if _SWAP else both[0::2]
-            words[1::3] = both[0::2] if _SWAP else both[1::2]
-            words[2::3] = self._offsets[first:]
-            if _SWAP:
-                words.byteswap()
-        return words.tobytes()
+        timestamps, offsets = self._timestamps[first:], self._offsets[first:]
+        if _SWAP:
+            timestamps.byteswap()
+            offsets.byteswap()
+        return _weave(timestamps.tobytes(), offsets.tobytes())
 
     @classmethod
     def decode(cls, data: bytes | bytearray | memoryview, base_offset: Offset) -> TimeIndex:
@@ -103,16 +96,52 @@ class TimeIndex:
         whole = len(view) - len(view) % ENTRY_BYTES
         if any(view[whole:]):
             raise FormatError(whole, f"{len(view)} bytes are no whole number of time index entries")
-        before, before_relative = -1, 0
         timestamps, offsets = index._timestamps, index._offsets
-        for at, (timestamp, relative) in enumerate(TIME_ENTRY.iter_unpack(view[:whole])):
-            if timestamp <= before or relative < before_relative:
-                if not any(view[at * ENTRY_BYTES :]):
-                    break
-                raise FormatError(at * ENTRY_BYTES, f"time index entry {timestamp} -> {relative} does not ascend")
-            timestamps.append(timestamp)
-            offsets.append(relative)
-            before, before_relative = timestamp, relative
-        if len(timestamps) == 1 and timestamps[0] == 0 and offsets[0] == 0 and len(view) > ENTRY_BYTES:
-            del timestamps[:], offsets[:]  # nothing but zeros
+        for column, column_bytes in zip((timestamps, offsets), _unweave(bytes(view[:whole])), strict=True):
+            column.frombytes(column_bytes)
+            if _SWAP:
+                column.byteswap()
+        while (
+            timestamps and timestamps[-1] == 0 and offsets[-1] == 0
+        ):  # only a first entry may be of zeros: it is not missed
+            timestamps.pop()
+            offsets.pop()
+        if offsets and not (
+            timestamps[0] >= 0
+            and offsets[0] >= 0
+            and all(map(lt, timestamps, islice(timestamps, 1, None)))
+            and all(map(le, offsets, islice(offsets, 1, None)))
+        ):
+            raise _first_defect(timestamps, offsets)
         return index
+
+
+def _weave(timestamps: bytes, offsets: bytes) -> bytes:
+    """Columns of 8 and of 4 bytes an entry -> entries of 12. A byte of all entries at once: the loop runs in C."""
+    woven = bytearray(len(timestamps) + len(offsets))
+    for at in range(8):
+        woven[at::ENTRY_BYTES] = timestamps[at::8]
+    for at in range(4):
+        woven[8 + at :: ENTRY_BYTES] = offsets[at::4]
+    return bytes(woven)
+
+
+def _unweave(data: bytes) -> tuple[bytes, bytes]:
+    """The other way."""
+    count = len(data) // ENTRY_BYTES
+    timestamps, offsets = bytearray(8 * count), bytearray(4 * count)
+    for at in range(8):
+        timestamps[at::8] = data[at::ENTRY_BYTES]
+    for at in range(4):
+        offsets[at::4] = data[8 + at :: ENTRY_BYTES]
+    return bytes(timestamps), bytes(offsets)
+
+
+def _first_defect(timestamps: array[int], offsets: array[int]) -> FormatError:
+    before, before_relative, at = -1, 0, 0
+    for timestamp, relative in zip(timestamps, offsets, strict=True):
+        if timestamp <= before or relative < before_relative:
+            break
+        before, before_relative, at = timestamp, relative, at + 1
+    what = f"time index entry {timestamps[at]} -> {offsets[at]} does not ascend"
+    return FormatError(at * ENTRY_BYTES, what)

@@ -1,18 +1,21 @@
 """What a catalog promises. Every catalog passes `testing/conformance/catalog.py`.
 
-Facts that are not records are rows, in scopes. An *owned* scope (a group, a transactional id) is decided by one machine in
-the process that holds its lease, and each commit names that lease. An *unowned* scope (topics, configs) may be decided by any
-process: a commit names the version of each row that it decided on. A commit is all or nothing, is durable when it returns,
-and may be sent again with the same id: it takes effect once.
-"""
+Facts that are not records are rows, in scopes. An *owned* scope (a group, a transactional id) is decided by one
+machine in the process that holds its lease, and each commit names that lease. An *unowned* scope (topics, configs)
+may be decided by any process: a commit names the version of each row that it decided on. A commit is all or nothing,
+is durable when it returns, and may be sent again with the same id (one of the last `commit_ids_remembered`): it takes
+effect once. """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import NamedTuple, NewType, Protocol
+from typing import Final, NamedTuple, NewType, Protocol
 
 CommitId = NewType("CommitId", bytes)  # 16 random bytes
 Version = NewType("Version", int)  # rises with each commit of the whole catalog; 0 is before the first
+
+
+commit_ids_remembered: Final = 10_000
 
 
 class Scope(NamedTuple):
@@ -30,8 +33,8 @@ class Row(NamedTuple):
 class Change(NamedTuple):
     """Row `key` of `scope` becomes `value` (None: is removed).
 
-    `expected` is the version that the decision was made on: 0 for "there is no such row", None for "whatever it is" (owned
-    scopes, whose lease is check enough)."""
+    `expected` is the version that the decision was made on: 0 for "there is no such row", None for "whatever it is"
+    (owned scopes, whose lease is check enough)."""
 
     scope: Scope
     key: str
@@ -95,8 +98,14 @@ class Catalog(Protocol):
         """Raises Conflict, LeaseLost, MaybeCommitted or CatalogUnavailable."""
         ...
 
-    def feed(self, after: Version) -> AsyncIterator[Changed]:
-        """Every change of unowned scopes after that version, in order, then the new ones as they come."""
+    def feed(self, after: Version) -> AsyncIterator[Sequence[Changed]]:
+        """What was committed without a lease after that version, in order of versions, then what is new as it comes.
+
+        Each step gives whole commits: after a step whose last version is v, everything up to v has been told. A row
+        that was written several times may be told only as it is last, a row that is gone only as gone, or, where it
+        was gone before the catalog was opened, not at all: who wants the world loads the scope first. The iterator
+        ends when the catalog is closed and raises CatalogUnavailable when it fails; `aclose()` of it gives it up
+        early."""
         ...
 
     async def close(self) -> None: ...

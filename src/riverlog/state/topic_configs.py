@@ -91,7 +91,7 @@ class ConfigSpec:
 
 
 def _number_text(number: float | None) -> str:
-    return "" if number is None else f"{number:g}" if isinstance(number, float) else str(number)
+    return "" if number is None else f"{number:.15g}"
 
 
 def _parse(kind: ConfigType, text: str) -> Value | None:
@@ -112,7 +112,8 @@ def _parse(kind: ConfigType, text: str) -> Value | None:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
         return None
     low, high = RANGES[kind]
-    return whole if low <= (whole := int(text)) <= high else None
+    whole = int(text)
+    return whole if low <= whole <= high else None
 
 
 def _named(*names: str) -> tuple[tuple[str, int], ...]:

@@ -5,27 +5,41 @@ A broker here is a process over a directory that we started and end by its pid; 
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 
 class Broker(Protocol):
-    """One broker process over one directory, started by `with` or `start`."""
+    """One broker process over one directory: `prepare` and `spawn`, or `start`, which does both and waits."""
 
-    name: str
-    directory: Path
-    bootstrap: str  # host:port, valid once started
-    pid: int  # of the broker process, valid once started
+    @property
+    def name(self) -> str: ...
 
-    def start(self) -> Self: ...
+    @property
+    def bootstrap(self) -> str:
+        """`127.0.0.1:port`, known once prepared."""
+        ...
 
-    def stop(self) -> None: ...
+    @property
+    def pid(self) -> int:
+        """The process that serves, known once spawned."""
+        ...
 
-    def kill(self) -> None: ...
+    def prepare(self) -> None:
+        """All that comes before the process: directory, port, configuration, format of the storage."""
+        ...
 
-    def __enter__(self) -> Self: ...
+    def spawn(self) -> None:
+        """Start the process and do not wait."""
+        ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def start(self) -> Self:
+        """Prepare, spawn and return when it serves. RuntimeError with what it said when it does not."""
+        ...
+
+    def stop(self) -> None:
+        """End it as an operator would, and wait. Harmless when it does not run."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), and wait."""
+        ...

@@ -19,6 +19,7 @@ LIST_OFFSETS: Final = 2
 METADATA: Final = 3
 API_VERSIONS: Final = 18
 CREATE_TOPICS: Final = 19
+DELETE_TOPICS: Final = 20
 
 NOT_YET: Final = (3, 5, 6)  # unknown topic or partition, leader not available, not leader: ask again
 poll_seconds: Final = 0.002
@@ -166,6 +167,13 @@ class Connection:
                 time.sleep(poll_seconds)
             refuse(LIST_OFFSETS, code)
 
+    def delete_topic(self, topic: str) -> None:
+        """DeleteTopics v1. The broker removes the files in its own time."""
+        answer = self.ask(DELETE_TOPICS, 1, struct.pack(">i", 1) + text(topic) + struct.pack(">i", timeout_ms))
+        (length,) = struct.unpack_from(">h", answer, 8)
+        (code,) = struct.unpack_from(">h", answer, 10 + length)
+        refuse(DELETE_TOPICS, code)
+
     def end_offset(self, topic: str, partition: int) -> tuple[int, int]:
         """(error code, offset after the last record that a reader may see) by ListOffsets v1."""
         body = struct.pack(">ii", -1, 1) + text(topic) + struct.pack(">iiq", 1, partition, -1)
@@ -203,15 +211,25 @@ class Connection:
         """Produce v3 of one batch; its base offset. RuntimeError with the code when it is refused."""
         return produced(self.ask(PRODUCE, 3, produce_body(topic, [(partition, data)], acks=acks)))
 
+    def try_produce(self, topic: str, partition: int, data: bytes, *, acks: int = 1) -> int:
+        """Produce v3 of one batch; the error code, 0 where it was acknowledged."""
+        return _produced(self.ask(PRODUCE, 3, produce_body(topic, [(partition, data)], acks=acks)))[0]
+
 
 def produced(answer: bytes) -> int:
-    """The first partition's base offset in an answer to Produce v3 for one topic."""
+    """The first partition's base offset in an answer to Produce v3 for one topic; RuntimeError where it was refused."""
+    code, offset = _produced(answer)
+    refuse(PRODUCE, code)
+    return offset
+
+
+def _produced(answer: bytes) -> tuple[int, int]:
     (length,) = struct.unpack_from(">h", answer, 4)
     _, code, offset = struct.unpack_from(">ihq", answer, 10 + length)
-    refuse(PRODUCE, code)
-    return int(offset)
+    return code, offset
 
 
 def refuse(key: int, code: int) -> None:
+    """RuntimeError where the code of an answer is an error."""
     if code:
         raise RuntimeError(f"the broker refused a request of api key {key} with error {code}")

@@ -1,0 +1,88 @@
+"""What is to be run: sections, loads, and how much of each, as values. Pure; the command line makes a `Plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+SECTIONS: Final = {
+    "produce": "produce acks=1 by the C load generator: messages/s and the broker's CPU seconds",
+    "synced": "produce acks=all (riverlog synced, Kafka not): messages/s",
+    "consume": "the C consumer reads it all: messages/s and the broker's CPU seconds",
+    "fetch": "the raw fetch loop drains it all from the page cache: MB/s",
+    "latency": "one produce request in flight, acks=1, 128 B: p50 and p99",
+    "memory": "resident memory idle, and after 1 GB in and out",
+    "start": "from the start of the process to the first acknowledged produce",
+    "growth": "riverlog against itself: append and read at growing sizes of a partition",
+    "partitions": "riverlog against itself: 1, 100 and 1,000 partitions",
+}
+PER_LOAD: Final = ("produce", "synced", "consume", "fetch")
+
+
+class Load(NamedTuple):
+    """`messages` messages of `size` bytes."""
+
+    size: int
+    messages: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.size} B" if self.size < 1024 else f"{self.size // 1024} KiB"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much of what. `rounds` are alternating runs of each broker."""
+
+    sections: tuple[str, ...]
+    loads: tuple[Load, ...]
+    rounds: int
+    partitions: int
+    latency_requests: int
+    memory_load: Load
+    growth_records: tuple[int, ...]
+    growth_requests: int
+    partition_counts: tuple[int, ...]
+    partition_messages: int
+
+
+def full(sections: Sequence[str], sizes: Sequence[int], rounds: int | None) -> Plan:
+    """The loads of the issue's table: minutes a section."""
+    counts = {128: 1_000_000, 512: 1_000_000, 1024: 1_000_000, 10_240: 200_000}
+    return Plan(
+        sections=tuple(sections), loads=loads(counts, sizes), rounds=rounds or 5, partitions=4,
+        latency_requests=5_000, memory_load=Load(1024, 1_000_000),
+        growth_records=(1_000, 1_000_000, 10_000_000), growth_requests=4_000,
+        partition_counts=(1, 100, 1_000), partition_messages=1_000_000,
+    )  # fmt: skip
+
+
+def quick(sections: Sequence[str], sizes: Sequence[int], rounds: int | None) -> Plan:
+    """The same shape with little of everything: to see that it runs and where it stands, not for the record."""
+    counts = {128: 300_000, 512: 200_000, 1024: 200_000, 10_240: 20_000}
+    return Plan(
+        sections=tuple(sections), loads=loads(counts, sizes), rounds=rounds or 2, partitions=4,
+        latency_requests=2_000, memory_load=Load(1024, 200_000),
+        growth_records=(1_000, 100_000, 1_000_000), growth_requests=1_000,
+        partition_counts=(1, 100), partition_messages=100_000,
+    )  # fmt: skip
+
+
+def loads(counts: dict[int, int], sizes: Sequence[int]) -> tuple[Load, ...]:
+    """The loads of the chosen sizes; of all where none is chosen. A size without a count has the nearest one's."""
+    chosen = sizes or tuple(counts)
+    return tuple(Load(size, counts[min(counts, key=lambda known: abs(known - size))]) for size in chosen)
+
+
+def chosen_sections(only: str | None, without: str | None) -> tuple[str, ...]:
+    """Sections by comma-separated names, in their own order; ValueError names an unknown one and the known."""
+    names = _names(only) or set(SECTIONS)
+    unknown = (names | _names(without)) - SECTIONS.keys()
+    if unknown:
+        raise ValueError(f"no section is called {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    return tuple(name for name in SECTIONS if name in names - _names(without))
+
+
+def _names(text: str | None) -> set[str]:
+    return {name.strip() for name in (text or "").split(",") if name.strip()}

@@ -115,14 +115,14 @@ class MemoryCatalog:
         self._feeds.fail(message)
 
     async def _turn(self) -> None:
+        if self._closed:
+            raise CatalogUnavailable("the catalog is closed")
         for _ in range(self.late):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             asyncio.get_running_loop().call_soon(turn.set_result, None)
             await turn
         if self._feeds.failure is not None:
             raise CatalogUnavailable(self._feeds.failure)
-        if self._closed:
-            raise CatalogUnavailable("the catalog is closed")
 
     def _epoch(self, scope: Scope) -> int:
         return self._starts + self._stolen.get(scope, 0)

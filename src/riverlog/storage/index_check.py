@@ -74,9 +74,7 @@ class TimeIndexCheck:
             if entry.offset != last_offset:
                 self._wrong(f"{entry.timestamp_ms} -> offset {entry.offset}, which no batch ends with")
             elif entry.timestamp_ms != max_timestamp or not passed:
-                self._wrong(
-                    f"{entry.timestamp_ms} -> offset {entry.offset}, where {self.max_timestamp} is the largest so far"
-                )
+                self._wrong(f"{entry.timestamp_ms} -> offset {entry.offset}, which is not the first to reach it")
             self._next = next(self._entries, None)
             self._at += 1
 

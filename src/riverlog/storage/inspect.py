@@ -16,7 +16,6 @@ from typing import Final, TypeAlias
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset, topic_id_text
 from riverlog.base.units import MIB
-from riverlog.kernels import MalformedRecord
 from riverlog.records.batch import records_of
 from riverlog.storage.format import (
     checkpoint,
@@ -132,7 +131,7 @@ def _batch(batch: StoredBatch, crc_ok: bool) -> Entry:
 def _records(batch: StoredBatch) -> Iterator[Entry]:
     try:
         found = list(records_of(batch.data, batch.header))
-    except (RiverlogError, MalformedRecord) as error:
+    except RiverlogError as error:
         yield _damage(batch.position, str(error))
         return
     for record in found:

@@ -1,0 +1,28 @@
+"""ApiVersions (api key 18). What is served, read off the handlers' own declarations; features only where they are built.
+
+v3 names the client's software and tells features. An unknown version is answered by the session, in a v0 body.
+Produce is announced from 0, because clients take its absence for an ancient broker; 0-2 are refused.
+"""
+
+from __future__ import annotations
+
+from riverlog.gateways.kafka.dispatch import HANDLERS, Call, handles
+from riverlog.gateways.kafka.schema.api_keys import ApiKey
+from riverlog.gateways.kafka.schema.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+
+
+def announced() -> list[ApiVersion]:
+    """One entry an api key that has a handler, in order."""
+    return [
+        ApiVersion(
+            api_key=key,
+            min_version=0 if key == ApiKey.PRODUCE else handler.versions.start,
+            max_version=handler.versions.stop - 1,
+        )
+        for key, handler in sorted(HANDLERS.items())
+    ]
+
+
+@handles(ApiKey.API_VERSIONS, versions=range(0, 5))
+def api_versions(call: Call, request: ApiVersionsRequest) -> ApiVersionsResponse:
+    return ApiVersionsResponse(error_code=0, api_keys=announced(), throttle_time_ms=0, finalized_features_epoch=0)

@@ -39,7 +39,7 @@ frames_max: Final = 64  # of gzip, lz4 or zstd that follow one another in a batc
 snappy_ratio_max: Final = 32  # a block of snappy cannot unpack to more than 22 times its size
 snappy_block_bytes: Final = 32 * KIB
 lz4_step_bytes: Final = MIB  # of output at a time
-zstd_step_bytes: Final = 512  # of input at a time: at worst 16 MiB come out of it before the limit is seen
+zstd_step_bytes: Final = 256  # of input at a time: at worst 8 MiB come out of it before the limit is seen
 
 XERIAL_MAGIC: Final = b"\x82SNAPPY\x00"
 XERIAL_HEADER: Final = XERIAL_MAGIC + Struct(">ii").pack(1, 1)  # version, and the oldest that can read it

@@ -1,1 +1,1 @@
-"""Composition root of the standing broker: settings, lifecycle, listeners. Names the engine."""
+"""One broker process: settings, composition, lifecycle."""

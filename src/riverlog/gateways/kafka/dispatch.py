@@ -17,8 +17,14 @@ from riverlog.state.access import Caller
 
 if TYPE_CHECKING:
     from riverlog.broker.broker import Broker
+    from riverlog.broker.produce import Lane
+    from riverlog.gateways.kafka.fetch_sessions import FetchSessions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Hangup(Exception):
+    """The connection must be closed; the message is logged with the peer's address."""
 
 
 class Address(NamedTuple):
@@ -36,6 +42,8 @@ class Call:
     caller: Caller
     version: int
     address: Address  # of this broker, for this client
+    lane: Lane  # the order of this connection's appends
+    sessions: FetchSessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +51,17 @@ class Handler:
     api_key: ApiKey
     versions: range
     function: Callable[[Call, Any], Any | Awaitable[Any]]
-    takes_buffer: bool  # Produce: the request borrows the connection's receive buffer until the handler returns
 
 
 HANDLERS: dict[int, Handler] = {}
 
 
-def handles(api_key: ApiKey, versions: range, *, takes_buffer: bool = False) -> Callable[[Function], Function]:
+def handles(api_key: ApiKey, versions: range) -> Callable[[Function], Function]:
     """Declares a handler. `versions` is a range: its end is not included."""
 
     def declare(function: Function) -> Function:
         assert api_key not in HANDLERS, f"{api_key.name} is handled twice"
-        HANDLERS[api_key] = Handler(api_key, versions, function, takes_buffer)
+        HANDLERS[api_key] = Handler(api_key, versions, function)
         return function
 
     return declare

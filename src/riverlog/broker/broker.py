@@ -1,0 +1,57 @@
+"""The broker: one object that every gateway, the library and SQL talk to. It holds the parts and adds nothing of its own."""
+
+from __future__ import annotations
+
+from riverlog.broker.coordinator import Coordinator
+from riverlog.broker.fetch import Fetching
+from riverlog.broker.produce import Producing
+from riverlog.broker.producer_ids import ProducerIds
+from riverlog.broker.settings import BrokerSettings
+from riverlog.broker.telemetry import Telemetry
+from riverlog.broker.topics import Topics
+from riverlog.catalog.contract import Catalog
+from riverlog.env.clock import Clock
+from riverlog.env.entropy import Entropy
+from riverlog.env.executor import Executor
+from riverlog.env.tasks import Tasks
+from riverlog.state.access import Access
+from riverlog.storage.contract import LogEngine
+
+
+class Broker:
+    """`close` ends waits and background tasks; engine and catalog are closed by who made them."""
+
+    def __init__(
+        self,
+        *,
+        settings: BrokerSettings,
+        engine: LogEngine,
+        catalog: Catalog,
+        topics: Topics,
+        groups: Coordinator,
+        access: Access,
+        clock: Clock,
+        entropy: Entropy,
+        executor: Executor,
+        cluster_id: str,
+        node_id: int,
+    ) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.catalog = catalog
+        self.topics = topics
+        self.groups = groups
+        self.access = access
+        self.clock = clock
+        self.entropy = entropy
+        self.cluster_id = cluster_id
+        self.node_id = node_id
+        self.telemetry = Telemetry()
+        self.tasks = Tasks("broker")
+        self.producing = Producing(engine, access, clock, executor, self.tasks, self.telemetry)
+        self.fetching = Fetching(engine, access, self.telemetry)
+        self.producer_ids = ProducerIds(catalog, entropy)
+
+    async def close(self) -> None:
+        self.fetching.close()
+        await self.tasks.close()

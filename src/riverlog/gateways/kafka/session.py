@@ -1,0 +1,308 @@
+"""The Kafka gateway: requests from sockets to handlers, answers back in their order, and the limits on what is in flight.
+
+Invariant: every request that is read gets its slot at once, so answers leave in order whatever their handlers wait for. Reading
+pauses while a connection has too much in flight, while all of them together have, and while the engine has no room.
+A peer that does not speak Kafka costs itself its connection, and one log line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
+
+from riverlog.base.errors import RiverlogError
+from riverlog.broker.broker import Broker
+from riverlog.broker.produce import Lane
+from riverlog.broker.telemetry import RequestCounters
+from riverlog.catalog.contract import CatalogUnavailable
+from riverlog.env.sockets import Listener, Transport, unmapped
+from riverlog.env.tasks import Tasks
+from riverlog.gateways.kafka.connection import (
+    BufferPool,
+    Connection,
+    ProtocolError,
+    Request,
+    Slot,
+    unsupported_version_answer,
+)
+from riverlog.gateways.kafka.dispatch import HANDLERS, Address, Call, Hangup
+from riverlog.gateways.kafka.fetch_sessions import FetchSessions
+from riverlog.gateways.kafka.schema.api_keys import ApiKey
+from riverlog.gateways.kafka.wire import EncodeError, encode_response
+from riverlog.state.access import Caller
+
+log = logging.getLogger(__name__)
+
+# Why a socket is not read, besides its peer being slow:
+IN_FLIGHT: Final = 2
+ALL_IN_FLIGHT: Final = 4
+NO_ROOM: Final = 8
+STOPPING: Final = 16
+idle_check_seconds_max: Final = 30.0
+
+
+class KafkaGateway:
+    """What all Kafka connections of one broker share."""
+
+    def __init__(self, broker: Broker, tasks: Tasks, advertised: Address | None = None) -> None:
+        self.broker = broker
+        self.tasks = tasks
+        self.advertised = advertised
+        self.pool = BufferPool()
+        self.served = {key: handler.versions for key, handler in HANDLERS.items()}
+        self.sessions = FetchSessions(broker.settings.fetch_sessions_max, broker.entropy.below)
+        self.bytes_in_flight = 0
+        self.open: set[KafkaSession] = set()
+        self.waiting: set[KafkaSession] = set()  # for bytes in flight of others
+        self.stopping = False
+
+    def session(self, transport: Transport) -> KafkaSession:
+        session = KafkaSession(self, transport)
+        self.open.add(session)
+        if self.stopping:
+            transport.pause(STOPPING)
+        return session
+
+    def address(self, transport: Transport) -> Address:
+        """By which that client reaches this broker: what it was told to use, else the one it came in by."""
+        if self.advertised is None:
+            return Address(unmapped(transport.local[0]), transport.local[1])
+        return self.advertised if self.advertised.port else Address(self.advertised.host, transport.local[1])
+
+    def moved(self, difference: int) -> None:
+        """Bytes in flight of all connections went up or down."""
+        self.bytes_in_flight += difference
+        if self.waiting and self.bytes_in_flight < self.broker.settings.bytes_in_flight_max:
+            waiting, self.waiting = self.waiting, set()
+            for session in waiting:
+                session.transport.resume(ALL_IN_FLIGHT)
+
+    def stop_reading(self) -> None:
+        self.stopping = True
+        for session in self.open:
+            session.transport.pause(STOPPING)
+
+    @property
+    def busy(self) -> bool:
+        """Something is unanswered, or not sent yet."""
+        return any(session.connection.requests_in_flight or not session.transport.idle for session in self.open)
+
+    def watch_idle(self, listener: Listener) -> None:
+        """Closes connections that sent nothing for `connections.max.idle.ms`."""
+        self.tasks.start(self._watch_idle(listener), name="close idle connections")
+
+    async def _watch_idle(self, listener: Listener) -> None:
+        clock = self.broker.clock
+        idle_ms_max = self.broker.settings.connections_idle_ms_max
+        while True:
+            await clock.sleep(min(idle_check_seconds_max, idle_ms_max / 1000))
+            now_ms = clock.monotonic_ms()
+            for session in list(self.open):
+                if session.idle_since(now_ms) >= idle_ms_max:
+                    log.debug("%s: %s was idle; closed", listener.name, session.transport.peer)
+                    session.transport.close()
+
+
+class KafkaSession:
+    """One connection."""
+
+    __slots__ = (
+        "_active_ms", "_address", "_bytes_in", "_callers", "_room", "connection", "counted", "gateway", "lane",
+        "pending", "transport",
+    )  # fmt: skip
+
+    def __init__(self, gateway: KafkaGateway, transport: Transport) -> None:
+        self.gateway = gateway
+        self.transport = transport
+        self.connection = Connection(
+            gateway.pool, served=gateway.served, request_bytes_max=gateway.broker.settings.request_bytes_max
+        )
+        self.lane = Lane()
+        self.pending: set[asyncio.Future[Any]] = set()
+        self.counted = 0  # our part of the gateway's bytes in flight
+        self._callers: tuple[str | None, Caller] | None = None
+        self._address = gateway.address(transport)
+        self._room: asyncio.Future[None] | None = None
+        self._bytes_in = 0
+        self._active_ms = gateway.broker.clock.monotonic_ms()
+
+    # what the transport calls
+
+    def input_buffer(self) -> memoryview | None:
+        return self.connection.buffer_for_input()
+
+    def received(self, data: memoryview) -> None:
+        try:
+            for request in self.connection.receive(data):
+                self._answer(request)
+        except ProtocolError as error:
+            self.gateway.broker.telemetry.protocol_errors += 1
+            self._hang_up(str(error))
+            return
+        except Hangup as error:
+            self._hang_up(str(error))
+            return
+        parts = self.connection.data_to_send()
+        if parts:
+            self.transport.send(parts)  # type: ignore[arg-type]  # the parts that are no memory are storage's Slices
+        self._mind_limits()
+
+    def drained(self) -> None:
+        return
+
+    def closed(self) -> None:
+        self.connection.close()
+        for future in self.pending:
+            future.cancel()
+        if self._room is not None:
+            self._room.cancel()
+        gateway = self.gateway
+        gateway.open.discard(self)
+        gateway.waiting.discard(self)
+        gateway.moved(-self.counted)
+        self.counted = 0
+
+    # requests
+
+    def _answer(self, request: Request) -> None:
+        broker = self.gateway.broker
+        key = request.api_key
+        if not request.is_supported:
+            self._refuse_version(request)
+            return
+        counters = broker.telemetry.requests.get(key)
+        if counters is None:
+            counters = broker.telemetry.request(key)
+        counters.count += 1
+        counters.bytes_in += len(request.frame)
+        message = request.decode()
+        call = Call(
+            broker, self._caller(request.client_id), request.version, self._address, self.lane, self.gateway.sessions
+        )
+        slot = self.connection.expect(len(request.frame))
+        try:
+            response = HANDLERS[key].function(call, message)
+        except Hangup:
+            raise
+        except Exception as error:
+            self._failed(request.api_key, error)
+            raise Hangup("an internal error, logged above") from None
+        if isinstance(response, Awaitable):
+            self._answer_later(slot, key, request.version, request.correlation_id, response)
+        elif response is None:
+            slot.fill(())
+        else:
+            slot.fill(self._encode(key, request.version, request.correlation_id, response, counters))
+
+    def _encode(
+        self, api_key: int, version: int, correlation_id: int, response: Any, counters: RequestCounters
+    ) -> Sequence[Any]:
+        code = getattr(response, "error_code", 0)
+        if code:
+            counters.errors[getattr(code, "name", str(code))] += 1
+        return encode_response(api_key, version, correlation_id, response)
+
+    def _refuse_version(self, request: Request) -> None:
+        answer = unsupported_version_answer(request, self.gateway.served.get(request.api_key))
+        if answer is None:
+            name = ApiKey(request.api_key).name
+            raise ProtocolError(f"version {request.version} of {name} is not served; ask ApiVersions first")
+        self.connection.expect().fill(answer)
+
+    def _caller(self, client_id: str | None) -> Caller:
+        """Kept from one request to the next: a client's id seldom changes."""
+        if self._callers is None or self._callers[0] != client_id:
+            self._callers = (client_id, Caller("User:ANONYMOUS", client_id or "", "kafka", self.transport.peer))
+        return self._callers[1]
+
+    # answers that come later
+
+    def _answer_later(
+        self, slot: Slot, api_key: int, version: int, correlation_id: int, response: Awaitable[Any]
+    ) -> None:
+        if isinstance(response, asyncio.Future):
+            future = response
+        else:
+            future = asyncio.get_running_loop().create_task(_await(response), name=f"kafka {api_key}")
+        self.pending.add(future)
+
+        def done(future: asyncio.Future[Any]) -> None:
+            self.pending.discard(future)
+            if future.cancelled():
+                if not self.connection.is_closed:
+                    self.transport.close()
+                return
+            if (error := future.exception()) is not None:
+                if isinstance(error, Hangup):
+                    self._hang_up(str(error))
+                else:
+                    self._failed(api_key, error)
+                    self._hang_up("an internal error, logged above")
+                return
+            result = future.result()
+            counters = self.gateway.broker.telemetry.request(api_key)
+            try:
+                parts = () if result is None else self._encode(api_key, version, correlation_id, result, counters)
+            except EncodeError as encode_error:
+                self._failed(api_key, encode_error)
+                self._hang_up("an internal error, logged above")
+                return
+            if slot.fill(parts):
+                self.transport.send(self.connection.data_to_send())  # type: ignore[arg-type]  # as in received
+            self._mind_limits()
+
+        future.add_done_callback(done)
+
+    def _failed(self, api_key: int, error: BaseException) -> None:
+        self.gateway.broker.telemetry.internal_errors += 1
+        if isinstance(error, CatalogUnavailable | RiverlogError):
+            log.error("kafka: %s from %s failed: %s", ApiKey(api_key).name, self.transport.peer, error)
+        else:
+            log.error("kafka: %s from %s failed", ApiKey(api_key).name, self.transport.peer, exc_info=error)
+
+    def _hang_up(self, reason: str) -> None:
+        if not self.transport.closing:
+            log.warning("kafka: connection from %s closed: %s", self.transport.peer, reason)
+            self.transport.close()
+
+    # limits
+
+    def _mind_limits(self) -> None:
+        connection = self.connection
+        transport = self.transport
+        gateway = self.gateway
+        if transport.closing:
+            return
+        settings = gateway.broker.settings
+        if connection.bytes_in_flight != self.counted:
+            gateway.moved(connection.bytes_in_flight - self.counted)
+            self.counted = connection.bytes_in_flight
+        if connection.requests_in_flight >= settings.requests_in_flight_max:
+            transport.pause(IN_FLIGHT)
+        elif transport.paused & IN_FLIGHT:
+            transport.resume(IN_FLIGHT)
+        if gateway.bytes_in_flight >= settings.bytes_in_flight_max and connection.requests_in_flight:
+            gateway.waiting.add(self)
+            transport.pause(ALL_IN_FLIGHT)
+        if self._room is None and (room := gateway.broker.engine.room()) is not None:
+            transport.pause(NO_ROOM)
+            self._room = asyncio.get_running_loop().create_task(_await(room), name="room")
+            self._room.add_done_callback(self._there_is_room)
+
+    def _there_is_room(self, _: asyncio.Future[None]) -> None:
+        self._room = None
+        if not self.transport.closing:
+            self.transport.resume(NO_ROOM)
+
+    def idle_since(self, now_ms: int) -> int:
+        """Milliseconds since something was last seen of the client. A request in flight is not idleness."""
+        if self.transport.bytes_in != self._bytes_in or self.connection.requests_in_flight:
+            self._bytes_in = self.transport.bytes_in
+            self._active_ms = now_ms
+        return now_ms - self._active_ms
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

@@ -1,0 +1,96 @@
+"""What is asked of the coordinator of groups, and what it answers, in its own words: values, no protocol's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from riverlog.base.errors import ErrorKind
+from riverlog.base.ids import TopicId, TopicName
+from riverlog.state.groups.commands import CommittedOffset, GroupState, Protocols
+
+CLASSIC_TYPE: Final = "classic"
+
+
+class TopicFacts(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def topic_id(self) -> TopicId: ...
+    @property
+    def partition_count(self) -> int: ...
+
+
+class KnownTopics(Protocol):
+    """What this process knows of topics (`broker/topics.py`)."""
+
+    @property
+    def by_name(self) -> Mapping[TopicName, TopicFacts]: ...
+    @property
+    def by_id(self) -> Mapping[TopicId, TopicFacts]: ...
+
+
+class JoinAsked(NamedTuple):
+    """One JoinGroup; what the protocol's versions differ in is said in words (`state.groups.commands.Join`)."""
+
+    member_id: str
+    instance_id: str | None
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+    protocol_type: str
+    protocols: Protocols
+    member_id_required: bool = True
+    skip_assignment_known: bool = True
+    reason: str = ""
+
+
+class MemberAsked(NamedTuple):
+    """Who says that it is which member of which generation. -1 and "": nobody of the group."""
+
+    generation: int = -1
+    member_id: str = ""
+    instance_id: str | None = None
+
+
+class PartitionCommit(NamedTuple):
+    partition_index: int
+    offset: int
+    leader_epoch: int = -1
+    metadata: str = ""
+
+
+class TopicCommit(NamedTuple):
+    """`topic_id` None: the topic is named."""
+
+    name: str
+    topic_id: TopicId | None
+    partitions: Sequence[PartitionCommit]
+
+
+class TopicAsked(NamedTuple):
+    """Partitions by index. `topic_id` None: the topic is named."""
+
+    name: str
+    topic_id: TopicId | None
+    partitions: Sequence[int]
+
+
+class FetchedOffset(NamedTuple):
+    """`committed` None: nothing was committed for that partition."""
+
+    partition_index: int
+    committed: CommittedOffset | None
+    error: ErrorKind | None = None
+
+
+class FetchedTopic(NamedTuple):
+    name: str
+    topic_id: TopicId | None
+    partitions: Sequence[FetchedOffset]
+
+
+class GroupListing(NamedTuple):
+    group_id: str
+    state: GroupState
+    protocol_type: str
+    group_type: str = CLASSIC_TYPE

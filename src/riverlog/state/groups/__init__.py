@@ -1,0 +1,1 @@
+"""Groups as pure machines: who is a member, who owns what, how far each group has read."""

@@ -23,6 +23,10 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    @property
+    def running(self) -> frozenset[asyncio.Task[Any]]:
+        return frozenset(self._tasks)
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -95,7 +95,7 @@ class HttpSession:
         self._send(h11.EndOfMessage())
         if self.gone:
             return
-        if self.connection.our_state is h11.MUST_CLOSE:
+        if self.connection.our_state is h11.MUST_CLOSE or self.connection.their_state is not h11.DONE:
             self.transport.close()
             return
         self.connection.start_next_cycle()

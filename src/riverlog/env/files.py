@@ -132,7 +132,7 @@ def write_whole(file: File, content: Buffer, position: int) -> None:
 
 
 def replace_file(files: Files, path: str, content: Buffer) -> None:
-    """After this a reader, also one after a loss of power, finds the new content; until then the old or the new, whole."""
+    """After this a reader, also after a loss of power, finds the new content; until then the old or the new, whole."""
     fresh = path + ".tmp"
     write_file(files, fresh, content)
     files.rename(fresh, path)
@@ -204,7 +204,7 @@ def mincore_probe() -> Callable[[int, int, int], bool]:
 
 
 class RealFile:
-    """A descriptor of the operating system. The second `close` does nothing: the number may be somebody else's by then."""
+    """A descriptor of the operating system. A second `close` does nothing: the number may be somebody else's then."""
 
     __slots__ = ("_probe", "descriptor")
 

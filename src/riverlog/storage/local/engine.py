@@ -1,0 +1,437 @@
+"""The local engine: the contract of `storage/contract.py` over one directory. See docs/guide/storage.md.
+
+Invariants: the directory belongs to one process (flock); every answer is given on the loop; what blocks runs on a thread,
+but for the one write of an append and what `make directory` costs at a partition's first. Built of: `partition.py` (the
+log), `reading.py` and `searching.py` (looking), `group_commit.py` (durability), `opening.py` and `recovery.py` (start),
+`upkeep.py` (checkpoints and retention).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+
+from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.ids import Offset, PartitionId, TopicId
+from riverlog.env.clock import Clock
+from riverlog.env.entropy import Entropy
+from riverlog.env.executor import Executor, ThreadExecutor
+from riverlog.env.files import FileLock, Files
+from riverlog.env.tasks import Tasks
+from riverlog.storage.contract import (
+    NO_SLICES,
+    Acks,
+    Append,
+    Appended,
+    Durability,
+    EpochEnd,
+    Fence,
+    Fetched,
+    FetchedPartition,
+    Isolation,
+    LogConfig,
+    LogSize,
+    ProducerState,
+    Read,
+    Refused,
+    Slices,
+    TimestampedOffset,
+    TopicLog,
+    Watermarks,
+)
+from riverlog.storage.format import lock, names
+from riverlog.storage.format.errors import FormatError
+from riverlog.storage.format.meta import Meta
+from riverlog.storage.local import opening, searching
+from riverlog.storage.local.counters import Counters
+from riverlog.storage.local.group_commit import GroupCommit, Lane, Pending
+from riverlog.storage.local.partition import LocalPartition, World
+from riverlog.storage.local.reading import Cold, out_of_range, read_cold, read_visible
+from riverlog.storage.local.segments import Descriptors, Segment
+from riverlog.storage.local.settings import LocalSettings
+from riverlog.storage.local.subscriptions import Alarm, Subscribed
+from riverlog.storage.local.upkeep import Upkeep
+from riverlog.storage.local.waiting import AppendWaiter, CutWaiter
+
+log = logging.getLogger(__name__)
+
+ExecutorFactory = Callable[[str, int], Executor]
+
+
+class LocalEngine:
+    """Use `LocalEngine.open`."""
+
+    def __init__(
+        self,
+        directory: str,
+        settings: LocalSettings,
+        meta: Meta,
+        held: FileLock,
+        *,
+        files: Files,
+        clock: Clock,
+        executors: ExecutorFactory,
+    ) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.node_id = meta.node_id
+        self.cluster_id = meta.cluster_id
+        self.starts = meta.starts  # the epoch of every lease, and of every fence
+        self.files = files
+        self.clock = clock
+        self.counters = Counters()
+        self.partitions: dict[PartitionId, LocalPartition] = {}
+        self.topics: dict[TopicId, TopicLog] = {}
+        self.topics_directory = f"{directory}/{names.TOPICS}"
+        self._lock = held
+        self._loop = asyncio.get_running_loop()
+        self.descriptors = Descriptors(files, settings.open_files_max or files.open_files_max())
+        self.alarm = Alarm(self._loop)
+        self.readers = executors("read", settings.read_threads)
+        self.maintenance = executors("upkeep", 1)
+        self._syncers = [executors("sync", settings.sync_threads), executors("sync-bulk", settings.sync_threads)]
+        self.commit = GroupCommit(
+            files, self._syncers, settings.sync_threads, self.counters, self._committed, self._loop.call_soon
+        )
+        self.tasks = Tasks("storage")
+        self.upkeep = Upkeep(self)
+        self.world = World(
+            files,
+            clock,
+            self.descriptors,
+            self.counters,
+            self.alarm.moved,
+            self.upkeep.sealed,
+            self.upkeep.late,
+        )
+        self._waiting_for_room: list[asyncio.Future[None]] = []
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        directory: str,
+        settings: LocalSettings,
+        *,
+        files: Files,
+        clock: Clock,
+        entropy: Entropy,
+        executors: ExecutorFactory = ThreadExecutor,
+        topics: Sequence[TopicLog] | Callable[[], Awaitable[Sequence[TopicLog]]],
+    ) -> LocalEngine:
+        """Takes the directory, recovers every partition of `topics` (a function is called once the directory is ours),
+        and serves. Raises RiverlogError (STORAGE) where
+        another process has the directory (the message names it) or its metadata cannot be read, OSError from the disk."""
+        held = opening.take(files, directory)
+        try:
+            meta = opening.read_meta(files, directory, settings, entropy)
+            engine = cls(directory, settings, meta, held, files=files, clock=clock, executors=executors)
+            await opening.open_all(engine, await topics() if callable(topics) else topics)
+        except BaseException:
+            held.release()
+            raise
+        engine.upkeep.start()
+        return engine
+
+    def announce(self, addresses: Mapping[str, str]) -> None:
+        """Writes into the lock file where this process listens, for whoever is refused the directory."""
+        self._lock.write(lock.encode(lock.LockContent(os.getpid(), dict(addresses))))
+
+    # Topics
+
+    async def open_topic(self, topic: TopicLog) -> None:
+        await opening.open_topic(self, topic)
+
+    def configure(self, topic_id: TopicId, config: LogConfig) -> None:
+        if (topic := self.topics.get(topic_id)) is None:
+            raise unknown(topic_id)
+        self.topics[topic_id] = TopicLog(
+            topic_id=topic_id, name=topic.name, partition_count=topic.partition_count, config=config
+        )
+        for index in range(topic.partition_count):
+            partition = self.partitions[PartitionId(topic_id, index)]
+            partition.configure(config)
+            partition.set_durability(config.durability)
+        self.upkeep.hurry()
+
+    async def delete_topic(self, topic_id: TopicId) -> None:
+        if (topic := self.topics.pop(topic_id, None)) is None:
+            return
+        gone = RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"topic {topic.name} was deleted")
+        doomed: list[LocalPartition] = []
+        for index in range(topic.partition_count):
+            partition = self.partitions.pop(PartitionId(topic_id, index))
+            partition.failure = gone
+            doomed.append(partition)
+            self.commit.forget(partition)
+            partition.fail_waiters(gone)
+            self.alarm.moved(partition)
+            self.counters.unsynced_bytes -= partition.unsynced_bytes
+            for segment in partition.segments:
+                self.descriptors.doom(segment)
+        await self.upkeep.remove_topic(topic, doomed)
+
+    def _partition(self, partition_id: PartitionId) -> LocalPartition:
+        if (partition := self.partitions.get(partition_id)) is None:
+            raise unknown(partition_id.topic_id)
+        if partition.failure is not None:
+            raise partition.failure
+        return partition
+
+    # Appending
+
+    def append(
+        self, appends: Sequence[Append], acks: Acks, fences: Sequence[Fence] = ()
+    ) -> Sequence[Appended | Refused] | Awaitable[Sequence[Appended | Refused]]:
+        for fence in fences:
+            if fence.epoch != self.starts:
+                lost = RiverlogError(ErrorKind.FENCE_LOST, f"the lease of {fence.scope} is of epoch {fence.epoch}")
+                return [Refused(lost)] * len(appends)
+        now_ms = self.clock.now_ms()
+        answers: list[Appended | Refused] = []
+        waiter: AppendWaiter | None = None
+        for at, (partition_id, batch, header) in enumerate(appends):
+            if (partition := self.partitions.get(partition_id)) is None:
+                answers.append(Refused(unknown(partition_id.topic_id)))
+                continue
+            answer = partition.append(batch, header, now_ms)
+            answers.append(answer)
+            if isinstance(answer, Refused):
+                self.counters.refused_batches += 1
+                continue
+            if partition.config.durability is Durability.FSYNC:
+                if (acks is Acks.ALL or partition.needs_await(header)) and partition.durable.offset < answer.next_offset:
+                    if waiter is None:
+                        waiter = AppendWaiter(self._loop, answers)
+                    waiter.missing += 1
+                    partition.wait(answer.next_offset, waiter, at)
+                    self.commit.dirty(partition, Lane.AWAITED)
+                elif not answer.duplicate:
+                    self.commit.dirty(partition, Lane.BULK)
+            elif (
+                partition.unsynced_bytes >= self.settings.page_cache_unsynced_bytes_max
+                or partition.unsynced_messages >= partition.config.flush_messages
+            ):
+                self.commit.dirty(partition, Lane.BULK)
+            else:
+                self.upkeep.flush_later(partition)
+        return answers if waiter is None else waiter.future
+
+    def _committed(self, commit: Sequence[Pending]) -> None:
+        for pending in commit:
+            if pending.error is None:
+                pending.partition.end_commit(pending)
+            else:
+                self.upkeep.sync_failed(pending)
+        if self._waiting_for_room and self.counters.unsynced_bytes < self.settings.unsynced_bytes_max:
+            waiting, self._waiting_for_room = self._waiting_for_room, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    def room(self) -> Awaitable[None] | None:
+        if self.counters.unsynced_bytes < self.settings.unsynced_bytes_max:
+            return None
+        for partition in self.partitions.values():
+            if partition.unsynced_bytes:
+                self.commit.dirty(partition, Lane.BULK)
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting_for_room.append(future)
+        return future
+
+    # Reading
+
+    def read(self, reads: Sequence[Read], bytes_max: int, isolation: Isolation) -> Fetched | Awaitable[Fetched]:
+        answers: list[FetchedPartition] = []
+        size = 0
+        for at, read in enumerate(reads):
+            answer = self._read_one(read, bytes_max - size, isolation, size == 0)
+            if isinstance(answer, Cold):
+                return self._read_on(reads, at, answer, answers, bytes_max, size, isolation)
+            answers.append(answer)
+            size += answer.slices.size
+        self.counters.warm_reads += 1
+        return Fetched(answers, size)
+
+    def _read_one(self, read: Read, budget: int, isolation: Isolation, first: bool) -> FetchedPartition | Cold:
+        if (partition := self.partitions.get(read.partition)) is None:
+            return failed(unknown(read.partition.topic_id))
+        if (error := out_of_range(partition, read.offset)) is not None:
+            return failed(error, partition)
+        limit = read.bytes_max if read.bytes_max < budget else budget
+        if limit <= 0 and not first:
+            return self._fetched(partition, NO_SLICES, isolation)
+        try:
+            found = read_visible(partition, self.descriptors, read.offset, limit, first)
+        except (OSError, FormatError) as damage:
+            return failed(unreadable(partition, damage), partition)
+        if isinstance(found, Cold):
+            return found
+        return self._fetched(partition, NO_SLICES if found is None else found, isolation)
+
+    def _fetched(self, partition: LocalPartition, slices: Slices, isolation: Isolation) -> FetchedPartition:
+        high = partition.high.offset
+        return FetchedPartition(
+            slices,
+            high,
+            partition.producers.last_stable_offset(high),
+            partition.log_start,
+            () if isolation is Isolation.READ_COMMITTED else None,
+        )
+
+    async def _read_on(
+        self,
+        reads: Sequence[Read],
+        at: int,
+        cold: Cold,
+        answers: list[FetchedPartition],
+        bytes_max: int,
+        size: int,
+        isolation: Isolation,
+    ) -> Fetched:
+        """The rest of a fetch, one of whose partitions needs a disk."""
+        try:
+            answer: FetchedPartition | Cold = cold
+            while True:
+                if isinstance(answer, Cold):
+                    answer = await self._read_cold(reads[at], answer, isolation)
+                answers.append(answer)
+                size += answer.slices.size
+                at += 1
+                if at == len(reads):
+                    return Fetched(answers, size)
+                answer = self._read_one(reads[at], bytes_max - size, isolation, size == 0)
+        except BaseException:
+            for one in answers:
+                one.slices.close()
+            raise
+
+    async def _read_cold(self, read: Read, cold: Cold, isolation: Isolation) -> FetchedPartition:
+        """Reads on a thread. Where the offset lies behind the segment's last batch, the next segment is asked."""
+        self.counters.cold_reads += 1
+        while True:
+            segment = cold.segment
+            partition = self.partitions.get(read.partition)
+            try:
+                answer = await self.readers.run(partial(read_cold, self.files, cold))
+            except (OSError, RiverlogError) as error:
+                if partition is None:
+                    return failed(unknown(read.partition.topic_id))
+                return failed(unreadable(partition, error), partition)
+            finally:
+                self.descriptors.give_back(segment)
+            if (partition := self.partitions.get(read.partition)) is None:
+                return failed(unknown(read.partition.topic_id))
+            if answer.loaded is not None and segment.index is None:
+                self.upkeep.loaded(segment, answer.loaded)
+            self.counters.cold_read_bytes += len(answer.data)
+            if answer.data or not answer.ended:
+                slices = Slices((answer.data,), len(answer.data)) if answer.data else NO_SLICES
+                return self._fetched(partition, slices, isolation)
+            if (after := self._segment_after(partition, segment)) is None:
+                return self._fetched(partition, NO_SLICES, isolation)
+            file = self.descriptors.borrow(after)
+            limit = partition.visible_bytes(after)
+            cold = Cold(after, file, after.index, limit, cold.offset, cold.bytes_max, cold.first)
+
+    def _segment_after(self, partition: LocalPartition, segment: Segment) -> Segment | None:
+        at = partition.segment_at(segment.base_offset) + 1
+        if at < len(partition.segments) and partition.visible_bytes(partition.segments[at]):
+            return partition.segments[at]
+        return None
+
+    # Looking
+
+    def watermarks(self, partition: PartitionId) -> Watermarks:
+        return self._partition(partition).watermarks()
+
+    async def cut(self, partitions: Sequence[PartitionId], isolation: Isolation) -> Mapping[PartitionId, Offset]:
+        waiter = CutWaiter(self._loop)
+        chosen = [self._partition(partition_id) for partition_id in partitions]
+        for partition in chosen:
+            if partition.high.offset < partition.log_end:
+                waiter.missing += 1
+                partition.wait(partition.log_end, waiter, 0)
+                self.commit.dirty(partition, Lane.AWAITED)
+        if waiter.missing:
+            await waiter.future
+        ends: dict[PartitionId, Offset] = {}
+        for partition in chosen:
+            marks = partition.watermarks()
+            committed = isolation is Isolation.READ_COMMITTED
+            ends[partition.id] = marks.last_stable_offset if committed else marks.high_watermark
+        return ends
+
+    def subscribe(self, partitions: Sequence[PartitionId], wake: Callable[[], None]) -> Subscribed:
+        found = [self.partitions.get(partition_id) for partition_id in partitions]
+        return Subscribed([partition for partition in found if partition is not None], wake)
+
+    async def offset_for_time(self, partition: PartitionId, timestamp_ms: int) -> TimestampedOffset | None:
+        return await searching.offset_for_time(self, self._partition(partition), timestamp_ms)
+
+    async def offset_of_max_timestamp(self, partition: PartitionId) -> TimestampedOffset | None:
+        return await searching.offset_of_max_timestamp(self, self._partition(partition))
+
+    async def delete_before(self, partition: PartitionId, offset: Offset) -> Offset:
+        return await self.upkeep.delete_before(self._partition(partition), offset)
+
+    def epoch_end(self, partition: PartitionId, leader_epoch: int) -> EpochEnd:
+        return self._partition(partition).epoch_end(leader_epoch)
+
+    def producers(self, partition: PartitionId) -> Sequence[ProducerState]:
+        return [
+            ProducerState(
+                entry.producer_id,
+                entry.epoch,
+                entry.batches[-1].last_sequence if entry.batches else -1,
+                entry.timestamp_ms,
+                entry.transaction_first_offset,
+            )
+            for entry in self._partition(partition).producers.entries()
+        ]
+
+    def size(self, partition: PartitionId) -> LogSize:
+        return self._partition(partition).log_size()
+
+    # The end
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self.upkeep.stop()
+        for partition in self.partitions.values():
+            if partition.unsynced_segments and partition.failure is None:
+                self.commit.dirty(partition, Lane.BULK)
+        await self.commit.drain()
+        await self.tasks.close()
+        await self.upkeep.last_checkpoint()
+        for executor in (self.readers, self.maintenance, *self._syncers):
+            executor.close()
+        self.descriptors.close()
+        self._lock.release()
+
+
+NO_OFFSET = Offset(-1)
+
+
+def failed(error: RiverlogError, partition: LocalPartition | None = None) -> FetchedPartition:
+    if partition is None:
+        return FetchedPartition(NO_SLICES, NO_OFFSET, NO_OFFSET, NO_OFFSET, None, error)
+    high = partition.high.offset
+    return FetchedPartition(NO_SLICES, high, high, partition.log_start, None, error)
+
+
+def unknown(topic_id: TopicId) -> RiverlogError:
+    return RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"no such partition of topic {topic_id.hex()} is open here")
+
+
+def unreadable(partition: LocalPartition, error: Exception) -> RiverlogError:
+    if isinstance(error, RiverlogError):
+        log.error("%s: %s", partition.name, error.message)
+        return error
+    log.error("%s could not be read: %s", partition.name, error)
+    return RiverlogError(ErrorKind.STORAGE, f"{partition.name} could not be read: {error}")

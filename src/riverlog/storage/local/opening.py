@@ -1,0 +1,207 @@
+"""Taking a data directory: lock, metadata, checkpoint, every partition that the catalog names.
+
+Invariants: `starts` in meta.json, a checkpoint that is no longer clean and the raised leader epochs are durable before the
+first append; a directory that the catalog does not know is moved to orphans/, never deleted.
+Not here: what is wrong inside a partition's directory (`recovery.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.ids import LeaderEpoch, PartitionId, TopicId
+from riverlog.env.entropy import Entropy
+from riverlog.env.files import FileLock, Files, Locked, replace_file
+from riverlog.storage.contract import TopicLog
+from riverlog.storage.format import checkpoint, lock, meta, names, partition_metadata
+from riverlog.storage.format.checkpoint import Checkpoint, PartitionMark
+from riverlog.storage.format.errors import FormatError
+from riverlog.storage.format.meta import Meta
+from riverlog.storage.local.commit_plan import share_work
+from riverlog.storage.local.partition import LocalPartition
+from riverlog.storage.local.recovery import Recovered, recover
+from riverlog.storage.local.settings import LocalSettings
+
+if TYPE_CHECKING:
+    from riverlog.storage.local.engine import LocalEngine
+
+log = logging.getLogger(__name__)
+
+
+def take(files: Files, directory: str) -> FileLock:
+    """Makes the directory if it is not there, and locks it. Raises RiverlogError that names who has it."""
+    files.make_directory(directory)
+    path = f"{directory}/{names.LOCK}"
+    try:
+        held = files.lock(path)
+    except Locked as locked:
+        try:
+            content = lock.decode(locked.content)
+            where = ", ".join(f"{name} on {address}" for name, address in content.addresses.items())
+            who = f"process {content.pid}" + (f" ({where})" if where else "")
+        except FormatError:
+            who = "another process"
+        raise RiverlogError(
+            ErrorKind.STORAGE,
+            f"{directory} is in use by {who}: use that one, stop it first, or give another directory",
+        ) from None
+    held.write(lock.encode(lock.LockContent(os.getpid(), {})))
+    return held
+
+
+def read_meta(files: Files, directory: str, settings: LocalSettings, entropy: Entropy) -> Meta:
+    """The metadata of this start: `starts` is one more than before, durably."""
+    path = f"{directory}/{names.META}"
+    if files.exists(path):
+        try:
+            found = meta.decode(files.read(path))
+        except FormatError as error:
+            raise error.at(path) from None
+    else:
+        made_up = urlsafe_b64encode(entropy.token_bytes(16)).rstrip(b"=").decode("ascii")
+        found = Meta(settings.cluster_id or made_up, settings.node_id, 0)
+    found = found._replace(starts=found.starts + 1)
+    replace_file(files, path, meta.encode(found))
+    return found
+
+
+def read_checkpoint(files: Files, directory: str) -> Checkpoint | None:
+    """None: there is none, or it is damaged: then everything is read."""
+    path = f"{directory}/{names.CHECKPOINT}"
+    try:
+        return checkpoint.decode(files.read(path))
+    except FileNotFoundError:
+        return None
+    except FormatError as error:
+        log.error("%s; every segment is read and checked instead", error.at(path).message)
+        return None
+
+
+async def open_all(engine: LocalEngine, topics: Sequence[TopicLog]) -> None:
+    """Recovers what the catalog names, puts aside what it does not, and makes the new leader epochs durable."""
+    files = engine.files
+    found = read_checkpoint(files, engine.directory)
+    new = not files.exists(engine.topics_directory)
+    files.make_directory(engine.topics_directory)
+    clean = found.clean if found is not None else new
+    marks = {mark.partition: mark for mark in found.partitions} if found is not None else {}
+    engine.upkeep.generation = found.generation if found is not None else 0
+    partitions: dict[str, LocalPartition] = {}
+    for topic in topics:
+        engine.topics[topic.topic_id] = topic
+        for index in range(topic.partition_count):
+            partition = LocalPartition(engine.world, topic, index, engine.topics_directory)
+            engine.partitions[partition.id] = partition
+            partitions[partition.name] = partition
+    there = sort_directories(engine, partitions)
+    recovered = await recover_all(engine, there, marks, clean)
+    raise_epochs(engine.partitions.values(), marks, recovered, clean)
+    await engine.upkeep.first_checkpoint(marks)
+
+
+def sort_directories(engine: LocalEngine, partitions: Mapping[str, LocalPartition]) -> list[LocalPartition]:
+    """The partitions that have a directory. Other directories are moved to orphans/, those of deleted topics removed."""
+    files = engine.files
+    there: list[LocalPartition] = []
+    for name in files.list(engine.topics_directory):
+        path = f"{engine.topics_directory}/{name}"
+        if names.parse_deleted_directory_name(name) is not None:
+            engine.upkeep.remove_directory(path)
+        elif (partition := partitions.get(name)) is not None and is_of(files, path, partition.id.topic_id):
+            there.append(partition)
+        else:
+            orphan(engine, name)
+    return there
+
+
+def is_of(files: Files, path: str, topic_id: TopicId) -> bool:
+    """Whether a partition's directory is of that topic. One without metadata, or with metadata that a crash left half
+    written, has no acknowledged record of another topic: it is taken for this one's."""
+    try:
+        return partition_metadata.decode(files.read(f"{path}/{names.PARTITION_METADATA}")) == topic_id
+    except (FileNotFoundError, FormatError):
+        return True
+
+
+def orphan(engine: LocalEngine, name: str) -> None:
+    """Moves a directory out of the way, and says so."""
+    files = engine.files
+    orphans = f"{engine.directory}/{names.ORPHANS}"
+    files.make_directory(orphans)
+    target = f"{orphans}/{name}"
+    if files.exists(target):
+        target = f"{target}.{engine.clock.now_ms()}"
+    files.rename(f"{engine.topics_directory}/{name}", target)
+    files.sync_directory(orphans)
+    files.sync_directory(engine.topics_directory)
+    engine.counters.orphans += 1
+    log.warning("%s/%s is of no topic that is known: moved to %s", engine.topics_directory, name, target)
+
+
+async def recover_all(
+    engine: LocalEngine, partitions: Sequence[LocalPartition], marks: Mapping[PartitionId, PartitionMark], clean: bool
+) -> dict[PartitionId, Recovered]:
+    """On the reading threads. A partition that the disk refuses to read stays offline."""
+
+    def work(share: range) -> list[tuple[PartitionId, Recovered]]:
+        answers: list[tuple[PartitionId, Recovered]] = []
+        for partition in partitions[share.start : share.stop]:
+            try:
+                answers.append((partition.id, recover(partition, marks.get(partition.id), clean)))
+            except OSError as error:
+                partition.failure = RiverlogError(
+                    ErrorKind.STORAGE, f"{partition.name} is offline: {error}; repair the disk and start again"
+                )
+                log.error("%s", partition.failure.message)
+                answers.append((partition.id, Recovered(clean=False)))
+        return answers
+
+    shares = share_work(len(partitions), engine.settings.read_threads)
+    done = await asyncio.gather(*(engine.readers.run(partial(work, share)) for share in shares))
+    recovered = {partition_id: one for share in done for partition_id, one in share}
+    counters = engine.counters
+    for one in recovered.values():
+        counters.recovered_partitions += not one.clean
+        counters.recovered_bytes += one.scanned_bytes
+        counters.cut_bytes += one.cut_bytes
+    counters.offline_partitions = sum(partition.failure is not None for partition in partitions)
+    return recovered
+
+
+def raise_epochs(
+    partitions: Iterable[LocalPartition],
+    marks: Mapping[PartitionId, PartitionMark],
+    recovered: Mapping[PartitionId, Recovered],
+    clean: bool,
+) -> None:
+    """After a clean stop the leader epoch goes on; else it is one above all that was ever seen. The first checkpoint
+    makes that durable."""
+    for partition in partitions:
+        mark, one = marks.get(partition.id), recovered.get(partition.id)
+        known = max(partition.epochs.latest, mark.leader_epoch if mark is not None else 0, 0)
+        kept = clean and (one is None or one.clean)
+        partition.leader_epoch = LeaderEpoch(known if kept else known + 1)
+        if partition.made and partition.failure is None:
+            partition.unsaved_epochs = partition.epochs.assign(partition.leader_epoch, partition.log_end)
+
+
+async def open_topic(engine: LocalEngine, topic: TopicLog) -> None:
+    """Files are made with a partition's first batch. A directory of that name that is there already is not ours."""
+    if (known := engine.topics.get(topic.topic_id)) is not None and known.partition_count >= topic.partition_count:
+        engine.configure(topic.topic_id, topic.config)
+        return
+    for index in range(known.partition_count if known is not None else 0, topic.partition_count):
+        partition = LocalPartition(engine.world, topic, index, engine.topics_directory)
+        if engine.files.exists(partition.directory):
+            orphan(engine, partition.name)
+        engine.partitions[partition.id] = partition
+    engine.topics[topic.topic_id] = topic
+    if known is not None:
+        engine.configure(topic.topic_id, topic.config)

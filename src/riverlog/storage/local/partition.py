@@ -1,0 +1,428 @@
+"""One partition: its segments, its ends, who waits for them.
+
+Invariants, at every turn of the loop: segments ascend and do not overlap; log_start <= high_watermark <= log_end and
+durable_end <= log_end; under durability fsync the high watermark is the durable end; the last segment alone is written.
+Only the loop's thread changes a partition, and an append is one system call.
+Not here: threads and tasks (`engine.py`), when bytes become durable (`group_commit.py`), reading (`reading.py`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable
+from struct import Struct
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.ids import LeaderEpoch, Offset, PartitionId
+from riverlog.base.units import INT32_MAX, format_bytes
+from riverlog.env.clock import Clock
+from riverlog.env.files import Files, write_file
+from riverlog.records.header import HEADER_BYTES, TRANSACTIONAL_BIT, BatchHeader
+from riverlog.state.producers import Duplicate, Producers
+from riverlog.storage.contract import (
+    Appended,
+    Buffer,
+    Durability,
+    EpochEnd,
+    LogConfig,
+    LogSize,
+    Refused,
+    TopicLog,
+    Watermarks,
+)
+from riverlog.storage.format import names, partition_metadata
+from riverlog.storage.format.checkpoint import PartitionMark
+from riverlog.storage.format.leader_epochs import LeaderEpochs
+from riverlog.storage.local.counters import Counters
+from riverlog.storage.local.group_commit import Pending
+from riverlog.storage.local.segments import Descriptors, Segment
+
+if TYPE_CHECKING:
+    from riverlog.storage.local.subscriptions import Subscribed
+
+HEAD: Final = Struct(">qii")  # base offset, length, leader epoch: the first 16 bytes of a batch
+HEAD_BYTES: Final = 16
+
+
+class Waiter(Protocol):
+    """Somebody who waits for a durable end: an append, a cut."""
+
+    def reached(self, number: int) -> None: ...
+
+    def failed(self, number: int, error: RiverlogError) -> None: ...
+
+
+class Awaited(NamedTuple):
+    offset: Offset  # what must be durable: everything before it
+    waiter: Waiter
+    number: int  # the waiter's own, given back to it
+
+
+class World(NamedTuple):
+    """What all partitions of an engine share."""
+
+    files: Files
+    clock: Clock
+    descriptors: Descriptors
+    counters: Counters
+    moved: Callable[[LocalPartition], None]  # the high watermark moved: wake the subscribers
+    sealed: Callable[[LocalPartition, Segment], None]  # its indexes are to be written
+    late: Callable[[LocalPartition, int], None]  # a batch older than the retention was appended
+
+
+class Place(NamedTuple):
+    """An offset and where it is: byte `position` of `segment` (None: the partition has no segment)."""
+
+    offset: Offset
+    segment: Segment | None
+    position: int
+
+
+class LocalPartition:
+    """Made empty, or filled in by recovery before anybody sees it."""
+
+    __slots__ = (
+        "__weakref__",
+        "awaited",
+        "bases",
+        "committing",
+        "config",
+        "directory",
+        "durable",
+        "epochs",
+        "failure",
+        "high",
+        "id",
+        "leader_epoch",
+        "log_end",
+        "log_start",
+        "made",
+        "mark",
+        "name",
+        "producers",
+        "segment_bytes",
+        "segments",
+        "snapshot_offsets",
+        "subscribers",
+        "tail",
+        "unsaved_epochs",
+        "unsynced_bytes",
+        "unsynced_messages",
+        "unsynced_names",
+        "unsynced_segments",
+        "world",
+    )
+
+    def __init__(self, world: World, topic: TopicLog, index: int, topics_directory: str) -> None:
+        self.world = world
+        self.id = PartitionId(topic.topic_id, index)
+        self.name = f"{topic.name}-{index}"
+        self.directory = f"{topics_directory}/{names.partition_directory_name(topic.name, index)}"
+        self.made = False  # the directory is there
+        self.failure: RiverlogError | None = None  # offline, or gone: what everybody gets
+        self.segments: list[Segment] = []
+        self.bases: list[int] = []  # their base offsets
+        self.log_start = Offset(0)
+        self.log_end = Offset(0)
+        nowhere = Place(Offset(0), None, 0)
+        self.durable = nowhere
+        self.high = nowhere  # the high watermark
+        self.tail = nowhere  # where the high watermark was before: where most reads begin
+        self.mark: PartitionMark | None = None  # what the last checkpoint says
+        self.leader_epoch = LeaderEpoch(0)
+        self.epochs = LeaderEpochs()
+        self.unsaved_epochs = False  # their file is behind
+        self.producers = Producers()
+        self.snapshot_offsets: list[int] = []  # of the snapshot files that are there
+        self.committing = False
+        self.unsynced_bytes = 0
+        self.unsynced_messages = 0
+        self.unsynced_segments: list[Segment] = []
+        self.unsynced_names = 0  # 1: files were made in the directory; 2: the directory too
+        self.awaited: deque[Awaited] | None = None
+        self.subscribers: dict[Subscribed, None] | None = None
+        self.configure(topic.config)
+
+    def configure(self, config: LogConfig) -> None:
+        self.config = config
+        self.segment_bytes = min(config.segment_bytes, INT32_MAX)
+
+    def __repr__(self) -> str:
+        return f"<LocalPartition {self.name} {self.log_start}..{self.high.offset}..{self.log_end}>"
+
+    # Appending
+
+    def append(self, batch: Buffer, header: BatchHeader, now_ms: int) -> Appended | Refused:
+        """Writes the batch at the log end. Refuses: STORAGE (offline, disk full, I/O error) and what `Producers.check` says."""
+        if self.failure is not None:
+            return Refused(self.failure, self.log_start)
+        if header.producer_id >= 0 and (verdict := self.producers.check(header)) is not None:
+            if isinstance(verdict, Duplicate):
+                self.world.counters.duplicate_batches += 1
+                return Appended(verdict.base_offset, verdict.next_offset, self.log_start, True)
+            return Refused(verdict, self.log_start)
+        size = len(batch)
+        base_offset = self.log_end
+        last_offset = base_offset + header.last_offset_delta
+        try:
+            segment = self.segments[-1] if self.segments else self.roll(now_ms)
+            if segment.size and self._must_roll(segment, size, last_offset, header.max_timestamp, now_ms):
+                segment = self.roll(now_ms)
+            file = segment.file or self.world.descriptors.file(segment)
+            segment.used = True
+            if segment.overhang:
+                file.truncate(segment.size)
+                segment.overhang = False
+            if isinstance(batch, bytes) or (isinstance(batch, memoryview) and batch.readonly):
+                head = HEAD.pack(base_offset, header.length, self.leader_epoch)
+                written = file.write_parts_at((head, memoryview(batch)[HEAD_BYTES:]), segment.size)
+            else:
+                HEAD.pack_into(batch, 0, base_offset, header.length, self.leader_epoch)
+                written = file.write_at(batch, segment.size)
+            if written != size:
+                segment.overhang = True
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            return Refused(self._write_failed(error, size), self.log_start)
+        segment.note(Offset(last_offset), size, header.max_timestamp, self.config.index_interval_bytes)
+        self._appended(segment, header, base_offset, size, now_ms)
+        return Appended(base_offset, self.log_end, self.log_start)
+
+    def _must_roll(self, segment: Segment, size: int, last_offset: int, max_timestamp: int, now_ms: int) -> bool:
+        if segment.size + size > self.segment_bytes or last_offset - segment.base_offset > INT32_MAX:
+            return True
+        if segment.first_timestamp >= 0:
+            waited_ms = max_timestamp - segment.first_timestamp
+        else:
+            waited_ms = now_ms - segment.created_ms
+        if waited_ms > self.config.segment_ms:
+            return True
+        index = segment.index
+        assert index is not None
+        return len(index) * 8 + 8 > self.config.segment_index_bytes
+
+    def _appended(self, segment: Segment, header: BatchHeader, base_offset: Offset, size: int, now_ms: int) -> None:
+        """The batch stands in the file: into the books with it."""
+        world = self.world
+        self.log_end = segment.next_offset
+        if header.producer_id >= 0:
+            self.producers.apply(header, base_offset, now_ms)
+        if not segment.unsynced:
+            segment.unsynced = True
+            self.unsynced_segments.append(segment)
+        self.unsynced_bytes += size
+        self.unsynced_messages += header.last_offset_delta + 1
+        counters = world.counters
+        counters.unsynced_bytes += size
+        counters.appended_bytes += size
+        counters.appended_batches += 1
+        config = self.config
+        max_timestamp = header.max_timestamp
+        if 0 <= config.retention_ms < now_ms - max_timestamp and max_timestamp >= 0 and config.cleanup_delete:
+            world.late(self, max_timestamp)
+        if config.durability is Durability.PAGE_CACHE:
+            self._move_high(Place(self.log_end, segment, segment.size))
+
+    def _write_failed(self, error: OSError, size: int) -> RiverlogError:
+        """Nothing of the batch is in the log. What was written is cut off: now, or before the next write."""
+        self.world.counters.failed_writes += 1
+        if self.segments and (segment := self.segments[-1]).file is not None:
+            segment.overhang = True
+            try:
+                segment.file.truncate(segment.size)
+                segment.overhang = False
+            except OSError:
+                pass  # it is tried again before the next write; readers and recovery stop at `size` resp. the bad batch
+        return RiverlogError(
+            ErrorKind.STORAGE,
+            f"{self.name}: a batch of {format_bytes(size)} could not be written to {self.directory}: {error.strerror or error}; "
+            "make room on the disk and send it again",
+        )
+
+    def roll(self, now_ms: int) -> Segment:
+        """Ends the active segment and begins one at the log end. Raises OSError, then nothing has changed."""
+        world = self.world
+        if not self.made:
+            self._make_directory()
+        fresh = Segment(self.directory, self.log_end, now_ms)
+        file = world.descriptors.file(fresh, create=True)
+        try:
+            if file.size():
+                file.truncate(0)  # of a failed write, or of a segment that a failed sync cut off
+        except OSError:
+            world.descriptors.doom(fresh)
+            raise
+        fresh.start_indexes()
+        self.unsynced_names = max(self.unsynced_names, 1)
+        before = self.segments[-1] if self.segments else None
+        self.segments.append(fresh)
+        self.bases.append(fresh.base_offset)
+        if before is not None:
+            before.seal_time_index()
+            world.counters.rolled_segments += 1
+            world.sealed(self, before)
+        return fresh
+
+    def _make_directory(self) -> None:
+        files = self.world.files
+        files.make_directory(self.directory)
+        write_file(
+            files, f"{self.directory}/{names.PARTITION_METADATA}", partition_metadata.encode(self.id.topic_id), sync=False
+        )
+        self.epochs.assign(self.leader_epoch, self.log_end)
+        write_file(files, f"{self.directory}/{names.LEADER_EPOCHS}", self.epochs.encode(), sync=False)
+        self.made = True
+        self.unsynced_names = 2
+
+    # Durability
+
+    def begin_commit(self) -> Pending | None:
+        """What has to be synced now. None: nothing. The files stay open until `end_commit`."""
+        if self.committing or self.failure is not None or not (segments := self.unsynced_segments):
+            return None
+        descriptors = self.world.descriptors
+        self.unsynced_segments = []
+        files = [descriptors.borrow(segment) for segment in segments]
+        for segment in segments:
+            segment.unsynced = False
+        made: list[str] = []
+        directories: list[str] = []
+        if self.unsynced_names:
+            directories.append(self.directory)
+            if self.unsynced_names > 1:
+                made = [f"{self.directory}/{name}" for name in (names.PARTITION_METADATA, names.LEADER_EPOCHS)]
+                directories.append(os.path.dirname(self.directory))
+            self.unsynced_names = 0
+        self.committing = True
+        last = self.segments[-1]
+        pending = Pending(
+            partition=self,
+            files=files,
+            segments=segments,
+            names=made,
+            directories=directories,
+            end=self.log_end,
+            segment=last,
+            position=last.size,
+            bytes=self.unsynced_bytes,
+        )
+        self.unsynced_bytes = 0
+        self.unsynced_messages = 0
+        return pending
+
+    def end_commit(self, pending: Pending) -> None:
+        """The sync succeeded (an error is the engine's business: it cuts). Moves the ends and answers who waited."""
+        self._release(pending)
+        if self.failure is not None:
+            return
+        self.durable = Place(pending.end, pending.segment, pending.position)
+        if self.config.durability is Durability.FSYNC and pending.end > self.high.offset:
+            self._move_high(self.durable)
+        self.answer(pending.end)
+
+    def _release(self, pending: Pending) -> None:
+        self.committing = False
+        self.world.counters.unsynced_bytes -= pending.bytes
+        for segment in pending.segments:
+            self.world.descriptors.give_back(segment)
+
+    def abandon_commit(self, pending: Pending) -> None:
+        """The sync failed: as `end_commit`, and nothing is believed."""
+        self._release(pending)
+
+    def wait(self, offset: Offset, waiter: Waiter, number: int) -> None:
+        """`waiter.reached(number)` is called once everything before `offset` is durable."""
+        if self.awaited is None:
+            self.awaited = deque()
+        self.awaited.append(Awaited(offset, waiter, number))
+
+    def answer(self, end: Offset) -> None:
+        """Those who waited for `end` or less. Duplicates may wait for less than who came before them: all are looked at."""
+        awaited = self.awaited
+        if not awaited:
+            return
+        later: deque[Awaited] = deque()
+        self.awaited = None
+        for one in awaited:
+            if one.offset <= end:
+                one.waiter.reached(one.number)
+            else:
+                later.append(one)
+        if later:
+            if self.awaited:
+                later.extend(self.awaited)
+            self.awaited = later
+
+    def fail_waiters(self, error: RiverlogError) -> None:
+        awaited, self.awaited = self.awaited, None
+        for one in awaited or ():
+            one.waiter.failed(one.number, error)
+
+    def _move_high(self, place: Place) -> None:
+        self.tail = self.high
+        self.high = place
+        if self.subscribers:
+            self.world.moved(self)
+
+    def set_durability(self, durability: Durability) -> None:
+        """After the topic's configuration was changed. The high watermark never falls."""
+        if durability is Durability.PAGE_CACHE and self.segments and self.log_end > self.high.offset:
+            last = self.segments[-1]
+            self._move_high(Place(self.log_end, last, last.size))
+
+    def drop_first(self, count: int) -> list[Segment]:
+        """Lets go of the first segments, for retention; what is left begins at the log start."""
+        doomed = self.segments[:count]
+        del self.segments[:count], self.bases[:count]
+        self.log_start = max(self.log_start, Offset(self.bases[0]))
+        self.epochs.truncate_before(self.log_start)
+        return doomed
+
+    def adopt(self, fresh: LocalPartition, epoch: LeaderEpoch) -> None:
+        """After a cut: goes on with what was read again from the disk."""
+        self.segments, self.bases = fresh.segments, fresh.bases
+        self.log_start, self.log_end = fresh.log_start, fresh.log_end
+        self.durable, self.high, self.tail = fresh.durable, fresh.high, fresh.tail
+        self.epochs, self.leader_epoch = fresh.epochs, epoch
+        self.producers, self.snapshot_offsets = fresh.producers, fresh.snapshot_offsets
+        self.unsynced_bytes = self.unsynced_messages = self.unsynced_names = 0
+        self.unsynced_segments = []
+        self.failure = None
+
+    # Looking
+
+    def segment_at(self, offset: Offset) -> int:
+        """The index of the segment that holds `offset`; offsets before the first segment give the first."""
+        return max(0, bisect_right(self.bases, offset) - 1)
+
+    def visible_bytes(self, segment: Segment) -> int:
+        """How much of a segment readers may see."""
+        high = self.high
+        if segment is high.segment:
+            return high.position
+        return segment.size if segment.next_offset <= high.offset else 0
+
+    def watermarks(self) -> Watermarks:
+        high = self.high.offset
+        stable = self.producers.last_stable_offset(high)
+        return Watermarks(self.log_start, self.log_end, self.durable.offset, high, stable, self.leader_epoch)
+
+    def epoch_end(self, leader_epoch: int) -> EpochEnd:
+        if leader_epoch == self.leader_epoch:
+            return EpochEnd(leader_epoch, self.log_end)
+        epoch, end = self.epochs.end_of(leader_epoch, self.log_end)
+        return EpochEnd(epoch, end)
+
+    def log_size(self) -> LogSize:
+        return LogSize(sum(segment.size for segment in self.segments), len(self.segments), self.log_start, self.log_end)
+
+    def needs_await(self, header: BatchHeader) -> bool:
+        """A transactional batch is always treated as acks=all."""
+        return bool(header.attributes & TRANSACTIONAL_BIT)
+
+
+assert HEAD.size == HEAD_BYTES < HEADER_BYTES

@@ -1,0 +1,389 @@
+"""From the files of a partition's directory to a partition that can be served. Runs on a thread, before anybody sees it.
+
+Invariants: no byte before the recovery point is read, but where an index is missing; what is cut off is saved first; what
+is kept was synced before it is served. A bad batch at or behind the recovery point is a torn write and is cut off; files
+that end before it, or batches that are bad before it, are damage: the partition stays offline, others do not notice.
+Not here: which partitions there are and the leader epoch's durability (`engine.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from riverlog.base.errors import Corruption, RiverlogError
+from riverlog.base.ids import LeaderEpoch, Offset, Position
+from riverlog.base.units import MIB
+from riverlog.env.files import File, write_file, write_whole
+from riverlog.records.header import BATCH_HEADER, HEADER_BYTES, BatchHeader
+from riverlog.state.producers import Producers
+from riverlog.storage.format import leader_epochs, names, partition_metadata, producer_snapshot
+from riverlog.storage.format.checkpoint import PartitionMark
+from riverlog.storage.format.errors import FormatError
+from riverlog.storage.format.offset_index import OffsetIndex
+from riverlog.storage.format.segment import Stop, is_zero, scan
+from riverlog.storage.format.time_index import TimeIndex
+from riverlog.storage.local.partition import LocalPartition, Place
+from riverlog.storage.local.segments import Segment
+
+log = logging.getLogger(__name__)
+
+scan_bytes: Final = MIB  # that are read at a time
+
+
+class Recovered(NamedTuple):
+    """What recovery did to one partition, for the log and the counters."""
+
+    scanned_bytes: int = 0
+    cut_bytes: int = 0
+    clean: bool = True
+
+
+def recover(partition: LocalPartition, mark: PartitionMark | None, clean: bool) -> Recovered:
+    """Fills in a partition whose directory is there. `clean`: the last stop was a clean one, and `mark` is of that
+    moment. Where the files are damaged the partition is left offline (`failure`). Raises OSError."""
+    try:
+        return Recovery(partition, mark, clean).run()
+    except Corruption as error:
+        partition.failure = RiverlogError(
+            error.kind,
+            f"{partition.name} is offline: {error.message}. It was not written since the last checkpoint, so this is "
+            "damage and not a torn write: restore the file, or move the directory away to begin anew",
+        )
+        log.error("%s", partition.failure.message)
+        return Recovered(clean=False)
+
+
+class Recovery:
+    """One run over one partition."""
+
+    def __init__(self, partition: LocalPartition, mark: PartitionMark | None, clean: bool) -> None:
+        self.partition = partition
+        self.files = partition.world.files
+        self.mark = mark
+        self.clean = clean and mark is not None
+        self.now_ms = partition.world.clock.now_ms()
+        self.scanned_bytes = 0
+        self.cut_bytes = 0
+        self.touched: list[str] = []  # files that were scanned or cut: synced at the end
+
+    def run(self) -> Recovered:
+        partition = self.partition
+        partition.made = True
+        bases = self._tidy()
+        partition.epochs = self._epochs()
+        mark = self.mark
+        if mark is not None:
+            partition.log_start = mark.log_start
+            if mark.leader_epoch > partition.epochs.latest:
+                partition.epochs.assign(mark.leader_epoch, mark.recovery_offset)
+        self._segments(bases)
+        self._finish()
+        return Recovered(self.scanned_bytes, self.cut_bytes, self.clean)
+
+    def _tidy(self) -> list[Offset]:
+        """Removes what waits for its removal; gives the base offsets of the segments, ascending."""
+        partition, files = self.partition, self.files
+        bases: list[Offset] = []
+        indexed: list[tuple[Offset, str]] = []
+        for name in files.list(partition.directory):
+            path = f"{partition.directory}/{name}"
+            parsed = names.parse_segment_file_name(name)
+            if name.endswith(names.TEMPORARY) or (parsed is not None and parsed.deleted):
+                files.remove(path)
+            elif parsed is not None:
+                if parsed.suffix == names.LOG:
+                    bases.append(parsed.base_offset)
+                elif parsed.suffix == names.SNAPSHOT:
+                    partition.snapshot_offsets.append(parsed.base_offset)
+                else:
+                    indexed.append((parsed.base_offset, path))
+        known = set(bases)
+        for base_offset, path in indexed:
+            if base_offset not in known:
+                files.remove(path)
+        if not files.exists(f"{partition.directory}/{names.PARTITION_METADATA}"):
+            write_file(
+                files, f"{partition.directory}/{names.PARTITION_METADATA}", partition_metadata.encode(partition.id.topic_id)
+            )
+            files.sync_directory(partition.directory)
+        return sorted(bases)
+
+    def _epochs(self) -> leader_epochs.LeaderEpochs:
+        path = f"{self.partition.directory}/{names.LEADER_EPOCHS}"
+        try:
+            return leader_epochs.LeaderEpochs.decode(self.files.read(path))
+        except FileNotFoundError:
+            pass
+        except FormatError as error:
+            log.warning("%s; leader epochs are taken from the checkpoint and the batches", error.at(path).message)
+        return leader_epochs.LeaderEpochs()
+
+    # Segments
+
+    def _segments(self, bases: Sequence[Offset]) -> None:
+        partition, mark = self.partition, self.mark
+        sealed = {segment.base_offset: segment for segment in mark.segments} if mark is not None else {}
+        active = mark.recovery_segment if mark is not None else Offset(-1)
+        expected = Offset(-1)
+        first = True
+        for at, base_offset in enumerate(bases):
+            segment = Segment(partition.directory, base_offset, self.now_ms)
+            known = sealed.get(base_offset)
+            if known is not None and base_offset < active:
+                if (size := self.files.size(segment.log_path)) < known.size:
+                    raise Corruption(segment.log_path, size, f"the file ends, {known.size} bytes were synced")
+                segment.size = known.size
+                segment.next_offset = Offset(known.last_offset + 1)
+                segment.max_timestamp = known.max_timestamp_ms
+                segment.max_timestamp_offset = known.last_offset
+            elif mark is not None and base_offset < active and base_offset < partition.log_start:
+                continue  # removed by retention, and came back by a crash
+            else:
+                whole = self._scan(segment, expected if not first else Offset(-1))
+                if not whole:
+                    if segment.size or not partition.segments:
+                        self._add(segment)
+                    else:
+                        self._drop_empty(segment)
+                    self._cut_files(bases[at + 1 :])
+                    return
+            first = False
+            expected = segment.next_offset
+            self._add(segment)
+        if mark is not None and mark.recovery_position and not any(base == active for base in bases):
+            raise Corruption(f"{partition.directory}/{names.segment_file_name(active, names.LOG)}", 0, "the file is gone")
+
+    def _add(self, segment: Segment) -> None:
+        self.partition.segments.append(segment)
+        self.partition.bases.append(segment.base_offset)
+
+    def _scan(self, segment: Segment, expected: Offset) -> bool:
+        """Takes in what is good of a segment, from the recovery point on where it holds it; cuts the rest off. False:
+        something was cut, and nothing that comes after it counts. `expected` -1: any offset may come first."""
+        partition, mark = self.partition, self.mark
+        file = self.files.open(segment.log_path)
+        try:
+            size = file.size()
+            segment.start_indexes()
+            trusted = 0
+            if mark is not None and mark.recovery_segment == segment.base_offset:
+                trusted = mark.recovery_position
+                if size < trusted:
+                    raise Corruption(segment.log_path, size, f"the file ends, {trusted} bytes were synced")
+                self._load_indexes(segment, file)
+                if self.clean and size == trusted and segment.size == trusted:
+                    return True
+            if segment.size:
+                expected = segment.next_offset
+            elif expected < 0 or segment.base_offset > expected:
+                if expected >= 0 and not partition.config.cleanup_compact and trusted == 0:
+                    self._cut(segment, file, size, f"offset {segment.base_offset} where {expected} is next")
+                    return False
+                expected = segment.base_offset
+            self.clean = False
+            what = self._scan_batches(segment, file, size, expected, trusted)
+            self.touched.append(segment.log_path)
+            if what is None:
+                return True
+            self._cut(segment, file, size, what)
+            return False
+        finally:
+            file.close()
+
+    def _scan_batches(self, segment: Segment, file: File, size: int, expected: Offset, trusted: int) -> str | None:
+        """From `segment.size` to the end. Gives what is wrong there, if anything."""
+        partition = self.partition
+        gaps = partition.config.cleanup_compact
+        next_offset: Offset | None = expected if not gaps else None
+        leader_epoch, count = -1, scan_bytes
+        while segment.size < size:
+            window = file.read_at(min(count, size - segment.size), segment.size)
+            self.scanned_bytes += len(window)
+            found = scan(window, Position(segment.size), next_offset, leader_epoch=leader_epoch, allow_gaps=gaps)
+            for _, header in found.batches:
+                self._take(segment, header)
+            next_offset, leader_epoch = found.next_offset, found.leader_epoch
+            if found.stop is Stop.END:
+                count = scan_bytes
+            elif found.stop is Stop.TORN and segment.size + found.bytes_needed <= size:
+                count = max(scan_bytes, found.bytes_needed)
+            else:
+                if segment.size < trusted:
+                    raise Corruption(segment.log_path, segment.size, found.what)
+                return found.what
+        return None
+
+    def _take(self, segment: Segment, header: BatchHeader) -> None:
+        partition = self.partition
+        if not segment.size:
+            segment.first_timestamp = header.max_timestamp
+        segment.note(
+            Offset(header.last_offset), header.size, header.max_timestamp, partition.config.index_interval_bytes
+        )
+        if header.leader_epoch > partition.epochs.latest:
+            partition.epochs.assign(LeaderEpoch(header.leader_epoch), Offset(header.base_offset))
+        if self.mark is None or header.base_offset >= self.mark.recovery_offset:
+            if header.producer_id >= 0:  # what came before is in the snapshot
+                partition.producers.apply(header, Offset(header.base_offset), self.now_ms)
+
+    def _load_indexes(self, segment: Segment, file: File) -> None:
+        """Of the segment with the recovery point: its indexes up to there are synced. Where they cannot be used the
+        segment is scanned from its beginning."""
+        mark = self.mark
+        assert mark is not None
+        position = mark.recovery_position
+        self._restore_producers(mark.recovery_offset)
+        if not position:
+            return
+        try:
+            index = OffsetIndex.decode(self.files.read(segment.index_path), segment.base_offset)
+            times = TimeIndex.decode(self.files.read(segment.time_index_path), segment.base_offset)
+        except (FormatError, OSError) as error:
+            log.warning("%s: no use of its indexes (%s); it is read from the beginning", segment.log_path, error)
+            return
+        index.truncate_to_position(Position(position))
+        times.truncate_to(mark.recovery_offset)
+        last = index.last
+        if last is not None and last.offset >= mark.recovery_offset:
+            log.warning("%s: its index does not fit; it is read from the beginning", segment.log_path)
+            return
+        segment.index, segment.time_index = index, times
+        segment.saved_entries, segment.saved_times = len(index), len(times)
+        segment.size = position
+        segment.next_offset = mark.recovery_offset
+        segment.bytes_since_entry = position - (last.position if last is not None else 0)
+        if (newest := times.last) is not None:
+            segment.max_timestamp, segment.max_timestamp_offset = newest
+        head = file.read_at(HEADER_BYTES, 0)
+        if len(head) == HEADER_BYTES:
+            segment.first_timestamp = BatchHeader._make(BATCH_HEADER.unpack(head)).max_timestamp
+
+    def _restore_producers(self, offset: Offset) -> None:
+        """The snapshot at the recovery point; there is none where no producer was known."""
+        partition = self.partition
+        if offset not in partition.snapshot_offsets:
+            partition.producers.clear(offset)
+            return
+        path = f"{partition.directory}/{names.segment_file_name(offset, names.SNAPSHOT)}"
+        try:
+            partition.producers.restore(producer_snapshot.decode(self.files.read(path)), offset)
+        except FormatError as error:
+            raise error.at(path) from None
+
+    # Cutting
+
+    def _cut(self, segment: Segment, file: File, size: int, what: str) -> None:
+        """Saves what stands behind the good bytes beside the segment, then cuts it off."""
+        count = size - segment.size
+        saved = f"{self.partition.directory}/{names.cut_name(segment.base_offset, self.now_ms)}"
+        self._save(file, segment.size, size, saved)
+        file.truncate(segment.size)
+        self.cut_bytes += count
+        log.warning(
+            "%s: cut %d bytes at position %d (offset %d): %s; saved in %s",
+            segment.log_path,
+            count,
+            segment.size,
+            segment.next_offset,
+            what,
+            saved,
+        )
+
+    def _save(self, file: File, start: int, end: int, path: str) -> None:
+        copy = self.files.open(path, create=True)
+        try:
+            position, empty = 0, True
+            while start < end and (window := file.read_at(min(scan_bytes, end - start), start)):
+                empty = empty and is_zero(window)
+                write_whole(copy, window, position)
+                position += len(window)
+                start += len(window)
+            copy.sync()
+        finally:
+            copy.close()
+        if empty:
+            self.files.remove(path)  # nothing but zeros: never written
+
+    def _cut_files(self, bases: Sequence[Offset]) -> None:
+        """Segments behind a cut: their batches have no predecessor any more. They are kept under another name."""
+        files, directory = self.files, self.partition.directory
+        for base_offset in bases:
+            path = f"{directory}/{names.segment_file_name(base_offset, names.LOG)}"
+            self.cut_bytes += files.size(path)
+            saved = f"{directory}/{names.cut_name(base_offset, self.now_ms)}"
+            files.rename(path, saved)
+            self._remove_indexes(base_offset)
+            log.warning("%s: it follows a cut and counts no more; kept as %s", path, saved)
+
+    def _remove_indexes(self, base_offset: Offset) -> None:
+        for suffix in (names.INDEX, names.TIME_INDEX, names.TXN_INDEX):
+            path = f"{self.partition.directory}/{names.segment_file_name(base_offset, suffix)}"
+            if self.files.exists(path):
+                self.files.remove(path)
+
+    def _drop_empty(self, segment: Segment) -> None:
+        """A segment that nothing good was found in goes, where there is another."""
+        self.files.remove(segment.log_path)
+        self._remove_indexes(segment.base_offset)
+        self.touched = [path for path in self.touched if path != segment.log_path]
+
+    # The end
+
+    def _finish(self) -> None:
+        partition, mark = self.partition, self.mark
+        segments = partition.segments
+        if segments:
+            partition.log_start = max(partition.log_start, Offset(segments[0].base_offset if mark is None else 0))
+            last = segments[-1]
+            partition.log_end = last.next_offset
+            if last.index is None:
+                self._reopen(last)
+            place = Place(partition.log_end, last, last.size)
+        else:
+            partition.log_end = mark.recovery_offset if mark is not None else Offset(0)
+            place = Place(partition.log_end, None, 0)
+        if partition.log_start > partition.log_end:
+            partition.log_start = partition.log_end
+        partition.durable = partition.high = partition.tail = place
+        partition.producers.next_offset = partition.log_end
+        partition.epochs.truncate_to(Offset(partition.log_end + 1))
+        partition.snapshot_offsets = self._drop_snapshots()
+        if mark is not None:
+            for segment in segments:
+                segment.saved = segment.base_offset < mark.recovery_segment
+        if not self.clean:
+            for path in self.touched:
+                file = self.files.open(path)
+                try:
+                    file.sync()
+                finally:
+                    file.close()
+            self.files.sync_directory(partition.directory)
+
+    def _reopen(self, last: Segment) -> None:
+        """A sealed segment has become the last (the one after it was empty, or is gone): it is written again."""
+        file = self.files.open(last.log_path)
+        try:
+            size, last.size, last.next_offset = last.size, 0, last.base_offset
+            last.start_indexes()
+            mark, self.mark = self.mark, None
+            producers, self.partition.producers = self.partition.producers, Producers()
+            what = self._scan_batches(last, file, size, last.base_offset, size)
+            assert what is None, what
+            self.mark, self.partition.producers = mark, producers
+        finally:
+            file.close()
+
+    def _drop_snapshots(self) -> list[int]:
+        """Snapshots behind the log end are of what was cut off."""
+        partition = self.partition
+        kept: list[int] = []
+        for offset in partition.snapshot_offsets:
+            if offset <= partition.log_end:
+                kept.append(offset)
+            else:
+                name = names.segment_file_name(Offset(offset), names.SNAPSHOT)
+                self.files.remove(f"{partition.directory}/{name}")
+        return kept

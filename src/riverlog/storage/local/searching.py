@@ -1,0 +1,175 @@
+"""From a time to an offset, exact to the record: time index, then batch headers, then inside one batch. On a thread.
+
+Invariant: only what readers may see is looked at. Not here: from an offset to bytes (`reading.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from riverlog.base.ids import Offset, Position
+from riverlog.env.files import File, Files
+from riverlog.records.batch import first_record_at_or_after, max_timestamp_of, records_of
+from riverlog.records.header import HEADER_BYTES, BatchHeader, read_header
+from riverlog.storage.contract import TimestampedOffset
+from riverlog.storage.format.errors import FormatError
+from riverlog.storage.format.names import TIME_INDEX
+from riverlog.storage.format.offset_index import OffsetIndex
+from riverlog.storage.format.segment import Found, find_timestamp
+from riverlog.storage.format.time_index import TimeIndex
+from riverlog.storage.local.partition import LocalPartition
+from riverlog.storage.local.reading import load_index, walk_bytes
+from riverlog.storage.local.segments import Segment
+
+if TYPE_CHECKING:
+    from riverlog.storage.local.engine import LocalEngine
+
+
+class Place(NamedTuple):
+    """One segment as a thread sees it; its file was borrowed."""
+
+    segment: Segment
+    file: File
+    offset_index: OffsetIndex | None
+    time_index: TimeIndex | None
+    limit: int
+    log_start: Offset
+
+
+async def offset_for_time(
+    engine: LocalEngine, partition: LocalPartition, timestamp_ms: int
+) -> TimestampedOffset | None:
+    """The first visible record with that timestamp or a later one."""
+    after = -1
+    while (segment := _next_segment(partition, after, timestamp_ms)) is not None:
+        after = segment.base_offset
+        found = await _search(engine, partition, segment, partial(first_in_segment, timestamp_ms=timestamp_ms))
+        if found is not None:
+            return found
+    return None
+
+
+async def offset_of_max_timestamp(engine: LocalEngine, partition: LocalPartition) -> TimestampedOffset | None:
+    """The visible record with the largest timestamp; of several the first."""
+    best: TimestampedOffset | None = None
+    seen: set[int] = set()
+    while True:
+        floor = best.timestamp_ms + 1 if best is not None else -1
+        chosen = [
+            segment
+            for segment in partition.segments
+            if segment.base_offset not in seen and partition.visible_bytes(segment) and segment.max_timestamp >= floor
+        ]
+        if not chosen:
+            return best
+        segment = max(chosen, key=lambda one: (one.max_timestamp, -one.base_offset))
+        seen.add(segment.base_offset)
+        found = await _search(engine, partition, segment, newest_in_segment)
+        if found is not None and (best is None or found.timestamp_ms > best.timestamp_ms):
+            best = found
+
+
+def _next_segment(partition: LocalPartition, after: int, timestamp_ms: int) -> Segment | None:
+    for segment in partition.segments:
+        if segment.base_offset > after and segment.max_timestamp >= timestamp_ms and partition.visible_bytes(segment):
+            return segment
+    return None
+
+
+async def _search(
+    engine: LocalEngine,
+    partition: LocalPartition,
+    segment: Segment,
+    look: Callable[[Files, Place], TimestampedOffset | None],
+) -> TimestampedOffset | None:
+    limit = partition.visible_bytes(segment)
+    file = engine.descriptors.borrow(segment)
+    place = Place(segment, file, segment.index, segment.time_index, limit, partition.log_start)
+    try:
+        found = await engine.readers.run(lambda: look(engine.files, place))
+    except FormatError as error:
+        raise error.at(segment.log_path) from None
+    finally:
+        engine.descriptors.give_back(segment)
+    if found is None:
+        return None
+    return found._replace(leader_epoch=partition.epochs.epoch_of(found.offset))
+
+
+# On a thread
+
+
+def _start(files: Files, place: Place, timestamp_ms: int) -> int:
+    """Where to begin to walk: no earlier batch has a record at or after that time."""
+    segment = place.segment
+    times, index = place.time_index, place.offset_index
+    if times is None:
+        try:
+            times = TimeIndex.decode(files.read(segment.path + TIME_INDEX), segment.base_offset)
+        except (OSError, FormatError):
+            return 0  # it only saves walking
+    if index is None:
+        index = load_index(files, segment.path, segment.base_offset)
+    start = index.lookup(max(times.lookup(timestamp_ms), place.log_start))
+    return start if start < place.limit else 0
+
+
+def first_in_segment(files: Files, place: Place, timestamp_ms: int) -> TimestampedOffset | None:
+    """The first record at or after the time, in what is visible of one segment. Raises FormatError, RiverlogError."""
+    at = _start(files, place, timestamp_ms)
+    while place.limit - at >= HEADER_BYTES:
+        window = place.file.read_at(min(walk_bytes, place.limit - at), at)
+        found = find_timestamp(window, Position(at), timestamp_ms, place.log_start)
+        if isinstance(found, Found):
+            batch = place.file.read_at(found.next_position - found.position, found.position)
+            header = read_header(batch)
+            if (answer := first_in_batch(batch, header, timestamp_ms, place.log_start)) is not None:
+                return answer
+            at = found.next_position
+        else:
+            at = found.position
+    return None
+
+
+def first_in_batch(
+    batch: bytes, header: BatchHeader, timestamp_ms: int, log_start: Offset
+) -> TimestampedOffset | None:
+    if header.is_control:
+        return None
+    found = first_record_at_or_after(batch, header, timestamp_ms)
+    if found is None:
+        return None
+    offset = header.base_offset + found.offset_delta
+    if offset >= log_start:
+        return TimestampedOffset(Offset(offset), found.timestamp, -1)
+    for record in records_of(batch, header):
+        if record.offset >= log_start and record.timestamp_ms >= timestamp_ms:
+            return TimestampedOffset(Offset(record.offset), record.timestamp_ms, -1)
+    return None
+
+
+def newest_in_segment(files: Files, place: Place) -> TimestampedOffset | None:
+    """The record with the largest timestamp in what is visible of one segment: headers first, then one batch."""
+    best = -1
+    where: list[int] = []
+    at = 0
+    while place.limit - at >= HEADER_BYTES:
+        window = place.file.read_at(min(walk_bytes, place.limit - at), at)
+        found = find_timestamp(window, Position(at), best + 1, place.log_start)
+        if isinstance(found, Found):
+            header = read_header(window, found.position - at)
+            if not header.is_control:
+                best = header.max_timestamp
+                where.append(found.position)
+            at = found.next_position
+        else:
+            at = found.position
+    for position in reversed(where):
+        header = read_header(place.file.read_at(HEADER_BYTES, position))
+        batch = place.file.read_at(header.size, position)
+        newest = max_timestamp_of(batch, header)
+        if newest is not None and header.base_offset + newest.offset_delta >= place.log_start:
+            return TimestampedOffset(Offset(header.base_offset + newest.offset_delta), newest.timestamp, -1)
+    return None

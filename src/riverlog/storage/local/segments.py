@@ -1,0 +1,171 @@
+"""One segment of a partition, as the loop knows it, and the descriptors of all of them.
+
+Invariant: only the loop's thread changes a `Segment`; threads read its files through a descriptor that was borrowed for
+them. A borrowed file stays open, also when its segment is removed, until it is given back.
+Not here: which segments a partition has (`partition.py`), what is in the files (`storage/format`).
+"""
+
+from __future__ import annotations
+
+from riverlog.base.ids import Offset, Position
+from riverlog.env.files import File, Files
+from riverlog.storage.format.names import INDEX, LOG, TIME_INDEX, segment_name
+from riverlog.storage.format.offset_index import OffsetIndex
+from riverlog.storage.format.time_index import TimeIndex
+
+
+class Segment:
+    """`path` is without a suffix. `size` counts good bytes: the file may be longer after a failed write, until it is cut.
+
+    The indexes are None where they have not been loaded; those of the active segment always are there."""
+
+    __slots__ = (
+        "base_offset",
+        "bytes_since_entry",
+        "created_ms",
+        "doomed",
+        "file",
+        "first_timestamp",
+        "index",
+        "max_timestamp",
+        "max_timestamp_offset",
+        "next_offset",
+        "overhang",
+        "path",
+        "saved",
+        "saved_entries",
+        "saved_times",
+        "size",
+        "time_index",
+        "unsynced",
+        "used",
+        "users",
+    )
+
+    def __init__(self, directory: str, base_offset: Offset, created_ms: int) -> None:
+        self.path = f"{directory}/{segment_name(base_offset)}"
+        self.base_offset = base_offset
+        self.next_offset = base_offset
+        self.size = 0
+        self.created_ms = created_ms
+        self.first_timestamp = -1  # of the first batch: `segment.ms` counts from here
+        self.max_timestamp = -1
+        self.max_timestamp_offset = base_offset  # the last offset of the batch that holds it
+        self.bytes_since_entry = 0
+        self.index: OffsetIndex | None = None
+        self.time_index: TimeIndex | None = None
+        self.saved = False  # sealed, and its indexes are synced
+        self.saved_entries = 0  # of `index`, that are in its file and synced
+        self.saved_times = 0  # of `time_index`
+        self.file: File | None = None
+        self.users = 0  # readers and commits that hold `file`
+        self.used = False  # since the last look for a descriptor to close
+        self.doomed = False  # removed from its partition: closed with the last user
+        self.unsynced = False  # has bytes that no commit has taken yet
+        self.overhang = False  # a failed write may have left bytes behind `size`
+
+    @property
+    def log_path(self) -> str:
+        return self.path + LOG
+
+    @property
+    def index_path(self) -> str:
+        return self.path + INDEX
+
+    @property
+    def time_index_path(self) -> str:
+        return self.path + TIME_INDEX
+
+    def start_indexes(self) -> None:
+        """Of a segment that begins now."""
+        self.index = OffsetIndex(self.base_offset)
+        self.time_index = TimeIndex(self.base_offset)
+
+    def note(self, last_offset: Offset, size: int, max_timestamp: int, interval_bytes: int) -> None:
+        """Takes a batch of `size` bytes that begins at `self.size` into the books: size, times, and an index entry
+        where `interval_bytes` have passed since the last."""
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
+            self.max_timestamp_offset = last_offset
+            if self.first_timestamp < 0:
+                self.first_timestamp = max_timestamp
+        if self.bytes_since_entry > interval_bytes:
+            assert self.index is not None
+            assert self.time_index is not None
+            self.index.append(last_offset, Position(self.size))
+            self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
+            self.bytes_since_entry = 0
+        self.bytes_since_entry += size
+        self.size += size
+        self.next_offset = Offset(last_offset + 1)
+
+    def seal_time_index(self) -> None:
+        """The last entry of a sealed segment holds its largest timestamp."""
+        if self.time_index is not None and self.max_timestamp >= 0:
+            self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
+
+
+class Descriptors:
+    """Keeps at most `limit` segment files open, as far as nobody is using more. Second chance: a file that was used since
+    the last look is passed over once."""
+
+    def __init__(self, files: Files, limit: int) -> None:
+        self._files = files
+        self._limit = limit
+        self._open: dict[Segment, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def file(self, segment: Segment, *, create: bool = False) -> File:
+        """The open file of the segment. Raises OSError."""
+        segment.used = True
+        file = segment.file
+        if file is None:
+            if len(self._open) >= self._limit:
+                self._close_one()
+            file = segment.file = self._files.open(segment.log_path, create=create)
+            self._open[segment] = None
+        return file
+
+    def borrow(self, segment: Segment) -> File:
+        """As `file`; the file stays open until `give_back`."""
+        file = self.file(segment)
+        segment.users += 1
+        return file
+
+    def give_back(self, segment: Segment) -> None:
+        segment.users -= 1
+        assert segment.users >= 0, segment.path
+        if segment.doomed and segment.users == 0:
+            self._close(segment)
+
+    def doom(self, segment: Segment) -> None:
+        """The segment left its partition: its file is closed as soon as nobody holds it."""
+        segment.doomed = True
+        if segment.users == 0:
+            self._close(segment)
+
+    def close(self) -> None:
+        for segment in list(self._open):
+            self._close(segment)
+
+    def _close(self, segment: Segment) -> None:
+        if (file := segment.file) is not None:
+            segment.file = None
+            file.close()
+        self._open.pop(segment, None)
+
+    def _close_one(self) -> None:
+        for segment in list(self._open):
+            if segment.users or segment.unsynced:
+                continue
+            if not segment.used:
+                self._close(segment)
+                return
+            segment.used = False
+            self._open[segment] = self._open.pop(segment)  # to the end
+        for segment in list(self._open):
+            if not segment.users and not segment.unsynced:
+                self._close(segment)
+                return

@@ -272,10 +272,33 @@ class Topics:
             raise RiverlogError(ErrorKind.UNKNOWN_TOPIC_ID, f"no topic has id {topic_id_text(TopicId(key))}")
         return topic
 
+    def describe(self, caller: Caller, key: TopicName | TopicId) -> Topic:
+        """As `find`, for somebody who may see the topic. Raises UNAUTHORIZED."""
+        if isinstance(key, str):
+            self._check(caller, Operation.DESCRIBE, key)
+            return self.find(key)
+        topic = self.find(key)
+        self._check(caller, Operation.DESCRIBE, topic.name)
+        return topic
+
+    def visible(self, caller: Caller) -> Sequence[Topic]:
+        """All topics that this caller may see."""
+        allows, kind = self._access.allows, ResourceKind.TOPIC
+        return [
+            topic
+            for topic in self._by_name.values()
+            if allows(caller, Operation.DESCRIBE, Resource(kind, topic.name))
+        ]
+
     def describe_configs(self, caller: Caller, name: str, keys: Sequence[str] | None) -> Sequence[ConfigEntry]:
         """The configurations of a topic, all or those named; unknown names are left out."""
         self._check(caller, Operation.DESCRIBE_CONFIGS, name)
         topic = self.find(check_topic_name(name))
+        return topic_entries(topic.overrides, self._settings, keys)
+
+    def describe_configs_of(self, caller: Caller, topic: Topic, keys: Sequence[str] | None) -> Sequence[ConfigEntry]:
+        """As `describe_configs`, of a topic that was perhaps not made (`validate_only`)."""
+        self._check(caller, Operation.DESCRIBE_CONFIGS, topic.name)
         return topic_entries(topic.overrides, self._settings, keys)
 
     def describe_broker_configs(self, caller: Caller, keys: Sequence[str] | None) -> Sequence[ConfigEntry]:

@@ -58,12 +58,12 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
-    """A topic as somebody asks for it. -1: the broker's default. `assignments`: partition index -> broker ids."""
+    """A topic as somebody asks for it. -1: the broker's default. `assignments`: (partition index, broker ids)."""
 
     name: str
     partition_count: int = -1
     replication_factor: int = -1
-    assignments: Mapping[int, Sequence[int]] | None = None
+    assignments: Sequence[tuple[int, Sequence[int]]] = ()
     configs: Mapping[str, str | None] = field(default_factory=dict)
 
 
@@ -112,6 +112,11 @@ def check_topic_name(name: str) -> TopicName:
             f"topic name {name!r} is not allowed: use letters a-z and A-Z, digits, '.', '_' and '-'",
         )
     return TopicName(name)
+
+
+def is_internal(name: str) -> bool:
+    """Names that Kafka keeps for itself; here they are topics like others, only marked."""
+    return name in ("__consumer_offsets", "__transaction_state", "__share_group_state")
 
 
 def topic_key(topic_id: TopicId) -> str:
@@ -190,13 +195,14 @@ def _shape(spec: TopicSpec, rules: TopicRules) -> tuple[int, int]:
                 ErrorKind.INVALID_REQUEST,
                 "with a manual assignment, leave the number of partitions and the replication factor at -1",
             )
-        if sorted(spec.assignments) != list(range(len(spec.assignments))):
+        indexes = sorted(index for index, _ in spec.assignments)
+        if indexes != list(range(len(indexes))):
             raise refused(
                 ErrorKind.INVALID_REPLICA_ASSIGNMENT,
-                f"the assigned partitions must be 0 to n-1, these are {sorted(spec.assignments)[:20]}",
+                f"the assigned partitions must be 0 to n-1, each once; these are {indexes[:20]}",
             )
         partition_count = len(spec.assignments)
-        replication_factor = _check_assignments(list(spec.assignments.values()), rules)
+        replication_factor = _check_assignments([replicas for _, replicas in spec.assignments], rules)
     else:
         partition_count = rules.partition_count if spec.partition_count == -1 else spec.partition_count
         replication_factor = (

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -12,53 +11,19 @@ import pytest
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import NO_TOPIC_ID, TopicId, TopicName
 from riverlog.broker.settings import BrokerSettings
-from riverlog.broker.topics import TOPICS, Topic, Topics, log_config
+from riverlog.broker.topics import TOPICS, Topic, log_config
 from riverlog.catalog.contract import Change, CommitId
 from riverlog.catalog.memory import MemoryCatalog
-from riverlog.env.entropy import SeededEntropy
-from riverlog.state.access import LIBRARY_CALLER, Access, AllowAll, DenyAll
+from riverlog.state.access import LIBRARY_CALLER, DenyAll
 from riverlog.state.topics import ConfigChange, ConfigOperation, TopicSpec, decide_delete, decode_topic, topic_key
 from riverlog.storage.contract import Durability
-from riverlog.testing.clock import ManualClock
-from riverlog.testing.recording_engine import RecordingEngine
+from riverlog.testing.topic_world import TopicWorld, settled, topic_world
 
 T = TypeVar("T")
 
 
-class World:
-    """One process over one catalog."""
-
-    def __init__(self, catalog: MemoryCatalog, settings: BrokerSettings, access: Access, seed: int) -> None:
-        self.catalog = catalog
-        self.engine = RecordingEngine()
-        self.topics = Topics(settings, catalog, ManualClock(), SeededEntropy(seed), access)
-
-    async def create(self, *specs: TopicSpec) -> Sequence[Topic | RiverlogError]:
-        return await self.topics.create(LIBRARY_CALLER, specs)
-
-    async def made(self, name: str, partition_count: int = 1, **configs: str) -> Topic:
-        named = {key.replace("_", "."): value for key, value in configs.items()}
-        (topic,) = await self.create(TopicSpec(name=name, partition_count=partition_count, configs=named))
-        assert isinstance(topic, Topic), topic
-        return topic
-
-
-@asynccontextmanager
-async def world(
-    catalog: MemoryCatalog | None = None,
-    settings: BrokerSettings | None = None,
-    access: Access | None = None,
-    seed: int = 1,
-) -> AsyncIterator[World]:
-    one = World(catalog or MemoryCatalog(), settings or BrokerSettings(), access or AllowAll(), seed)
-    for topic in await one.topics.load():
-        await one.engine.open_topic(topic)
-    await one.topics.attach(one.engine.as_engine())
-    try:
-        yield one
-    finally:
-        await one.topics.close()
-        await one.catalog.close()
+async def create(one: TopicWorld, *specs: TopicSpec) -> Sequence[Topic | RiverlogError]:
+    return await one.topics.create(LIBRARY_CALLER, specs)
 
 
 def run(story: Callable[[], Awaitable[T]]) -> T:
@@ -74,21 +39,10 @@ async def refusal(work: Awaitable[object]) -> RiverlogError:
     return caught.value
 
 
-async def settled(condition: Callable[[], bool]) -> None:
-    """Lets the loop turn until the condition holds."""
-    for _ in range(1000):
-        if condition():
-            return
-        turn = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(turn.set_result, None)
-        await turn
-    raise AssertionError("it never came about")
-
-
 @pytest.mark.parametrize("late", [0, 3])
 def test_a_created_topic_has_its_logs_and_is_found_by_name_and_id(late: int) -> None:
     async def story() -> None:
-        async with world(MemoryCatalog(late=late)) as one:
+        async with topic_world(MemoryCatalog(late=late)) as one:
             topic = await one.made("flights", 4, retention_ms="-1")
             assert one.engine.calls == ["open flights 4"]
             assert one.topics.by_name[TopicName("flights")] == one.topics.by_id[topic.topic_id] == topic
@@ -104,7 +58,7 @@ def test_defaults_come_from_the_settings() -> None:
         settings = BrokerSettings(
             num_partitions=3, default_replication_factor=2, topic_defaults={"retention.ms": "5"}, message_bytes_max=77
         )
-        async with world(settings=settings) as one:
+        async with topic_world(settings=settings) as one:
             topic = await one.made("a", -1)
             assert (topic.partition_count, topic.replication_factor) == (3, 2)
             assert (topic.config.retention_ms, topic.config.max_message_bytes) == (5, 77)
@@ -114,9 +68,10 @@ def test_defaults_come_from_the_settings() -> None:
 
 def test_each_topic_of_a_request_is_answered_for_itself() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             await one.made("old")
-            outcomes = await one.create(
+            outcomes = await create(
+                one,
                 TopicSpec(name="new"),
                 TopicSpec(name="old"),
                 TopicSpec(name="no/slash"),
@@ -146,7 +101,7 @@ def test_each_topic_of_a_request_is_answered_for_itself() -> None:
 
 def test_validate_only_makes_nothing() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             (topic,) = await one.topics.create(LIBRARY_CALLER, [TopicSpec(name="a")], validate_only=True)
             assert isinstance(topic, Topic)
             assert topic.topic_id == NO_TOPIC_ID
@@ -158,7 +113,7 @@ def test_validate_only_makes_nothing() -> None:
 
 def test_asks_at_once_for_one_name_make_one_topic_also_when_one_gives_up() -> None:
     async def story() -> None:
-        async with world(MemoryCatalog(late=2)) as one:
+        async with topic_world(MemoryCatalog(late=2)) as one:
             asks = [asyncio.ensure_future(one.topics.ensure(LIBRARY_CALLER, "a")) for _ in range(20)]
             await settled(lambda: bool(one.topics._making))
             asks[0].cancel()
@@ -172,9 +127,9 @@ def test_asks_at_once_for_one_name_make_one_topic_also_when_one_gives_up() -> No
 
 def test_ensure_refuses_bad_names_and_switched_off_creation() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             assert (await refusal(one.topics.ensure(LIBRARY_CALLER, "a b"))).kind is ErrorKind.INVALID_TOPIC
-        async with world(settings=BrokerSettings(auto_create_topics=False)) as one:
+        async with topic_world(settings=BrokerSettings(auto_create_topics=False)) as one:
             error = await refusal(one.topics.ensure(LIBRARY_CALLER, "a"))
             assert error.kind is ErrorKind.UNKNOWN_TOPIC
             assert "auto.create.topics.enable" in error.message
@@ -185,7 +140,7 @@ def test_ensure_refuses_bad_names_and_switched_off_creation() -> None:
 
 def test_a_topic_made_again_is_another_one_with_no_old_rows() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             old = await one.made("a", 4, retention_ms="1")
             await one.topics.delete(LIBRARY_CALLER, [TopicName("a")])
             new = await one.made("a")
@@ -201,7 +156,7 @@ def test_a_topic_made_again_is_another_one_with_no_old_rows() -> None:
 
 def test_delete_by_name_and_id_and_what_is_refused() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             a, b = await one.made("a"), await one.made("b")
             outcomes = await one.topics.delete(
                 LIBRARY_CALLER, [a.name, b.topic_id, TopicName("c"), TopicId(b"x" * 16), TopicName("d"), TopicName("d")]
@@ -213,7 +168,7 @@ def test_delete_by_name_and_id_and_what_is_refused() -> None:
             ]  # fmt: skip
             assert not one.topics.by_id
             assert not one.engine.topics
-        async with world(settings=BrokerSettings(delete_topics=False)) as one:
+        async with topic_world(settings=BrokerSettings(delete_topics=False)) as one:
             await one.made("a")
             (error,) = await one.topics.delete(LIBRARY_CALLER, [TopicName("a")])
             assert isinstance(error, RiverlogError)
@@ -224,7 +179,7 @@ def test_delete_by_name_and_id_and_what_is_refused() -> None:
 
 def test_partitions_are_added_and_never_taken_away() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             before = await one.made("a", 2)
             after = await one.topics.add_partitions(LIBRARY_CALLER, "a", 5)
             assert (after.partition_count, one.topics.by_name[TopicName("a")]) == (5, after)
@@ -239,7 +194,7 @@ def test_partitions_are_added_and_never_taken_away() -> None:
 
 def test_configs_are_replaced_or_changed_one_by_one() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             topic = await one.made("a", retention_ms="1", cleanup_policy="delete")
             await one.topics.alter_configs(LIBRARY_CALLER, "a", {"segment.bytes": "2000000"})
             assert one.topics.by_id[topic.topic_id].overrides == {"segment.bytes": "2000000"}
@@ -262,7 +217,7 @@ def test_configs_are_replaced_or_changed_one_by_one() -> None:
 
 def test_a_change_that_changes_nothing_is_no_commit() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             topic = await one.made("a", retention_ms="1")
             assert await one.topics.alter_configs(LIBRARY_CALLER, "a", {"retention.ms": "1"}) == topic
             assert len(one.catalog.commits) == 1
@@ -272,14 +227,14 @@ def test_a_change_that_changes_nothing_is_no_commit() -> None:
 
 def test_conflicts_and_lost_replies_are_decided_again_and_sent_again() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             one.catalog.conflicts = 2
             one.catalog.lost_replies = 1
             one.catalog.lost_requests = 1
             await one.made("a")
             assert len(one.catalog.commits) == 1
             one.catalog.refusals = 1
-            (error,) = await one.create(TopicSpec(name="b"))
+            (error,) = await create(one, TopicSpec(name="b"))
             assert isinstance(error, RiverlogError)
             assert error.kind is ErrorKind.STORAGE
 
@@ -289,8 +244,8 @@ def test_conflicts_and_lost_replies_are_decided_again_and_sent_again() -> None:
 def test_two_processes_see_each_others_topics_and_cannot_take_one_name_twice() -> None:
     async def story() -> None:
         catalog = MemoryCatalog()
-        async with world(catalog, seed=1) as one, world(catalog, seed=2) as two:
-            outcomes = [*await asyncio.gather(one.create(TopicSpec(name="a")), two.create(TopicSpec(name="a")))]
+        async with topic_world(catalog, seed=1) as one, topic_world(catalog, seed=2) as two:
+            outcomes = [*await asyncio.gather(create(one, TopicSpec(name="a")), create(two, TopicSpec(name="a")))]
             errors = [outcome for (outcome,) in outcomes if isinstance(outcome, RiverlogError)]
             assert [error.kind for error in errors] == [ErrorKind.TOPIC_EXISTS]
             await settled(lambda: one.topics.by_name == two.topics.by_name)
@@ -301,9 +256,9 @@ def test_two_processes_see_each_others_topics_and_cannot_take_one_name_twice() -
 
 def test_a_topic_whose_logs_cannot_be_made_is_taken_back() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             one.engine.failures = 1
-            (error,) = await one.create(TopicSpec(name="a"))
+            (error,) = await create(one, TopicSpec(name="a"))
             assert isinstance(error, RiverlogError)
             assert error.kind is ErrorKind.STORAGE
             assert not one.topics.by_name
@@ -314,9 +269,9 @@ def test_a_topic_whose_logs_cannot_be_made_is_taken_back() -> None:
 
 def test_a_crash_between_catalog_and_engine_after_create_is_healed() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             topic = await one.made("a", 3)
-        async with world(one.catalog.reopened(), seed=2) as again:
+        async with topic_world(one.catalog.reopened(), seed=2) as again:
             assert again.engine.calls == ["open a 3"]
             assert again.topics.by_id[topic.topic_id] == topic
             assert await again.made("b")
@@ -326,7 +281,7 @@ def test_a_crash_between_catalog_and_engine_after_create_is_healed() -> None:
 
 def test_a_crash_between_catalog_and_engine_after_delete_is_healed() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             topic = await one.made("a", 3)
         catalog = one.catalog.reopened()
         rows = await catalog.load(TOPICS)
@@ -334,16 +289,16 @@ def test_a_crash_between_catalog_and_engine_after_delete_is_healed() -> None:
         plan = decide_delete(decode_topic(key, rows[key].value, rows[key].version))
         await catalog.commit(CommitId(b"id"), None, [Change(TOPICS, row.key, row.value) for row in plan.rows])
 
-        async with world(catalog.reopened()) as again:
+        async with topic_world(catalog.reopened()) as again:
             assert not again.topics.by_name
             await settled(lambda: not again.engine.topics and len(again.catalog.commits) == 1)
             assert await again.catalog.load(TOPICS) == {}
             assert again.engine.calls == ["open a 3", "delete a"]
 
         made_again = catalog.reopened()
-        async with world(made_again) as other:
+        async with topic_world(made_again) as other:
             await other.made("a")
-        async with world(catalog.reopened()) as last:
+        async with topic_world(catalog.reopened()) as last:
             await last.made("a")
 
     run(story)
@@ -351,7 +306,7 @@ def test_a_crash_between_catalog_and_engine_after_delete_is_healed() -> None:
 
 def test_a_deleted_topic_is_not_opened_where_its_name_is_taken_again() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             old = await one.made("a", 3)
             one.catalog.late = 0
             rows = await one.catalog.load(TOPICS)
@@ -360,7 +315,7 @@ def test_a_deleted_topic_is_not_opened_where_its_name_is_taken_again() -> None:
             await one.catalog.commit(CommitId(b"id"), None, [Change(TOPICS, row.key, row.value) for row in plan.rows])
             await settled(lambda: not one.topics.by_name)
             await one.made("a")
-        async with world(one.catalog.reopened()) as again:
+        async with topic_world(one.catalog.reopened()) as again:
             assert again.engine.calls == ["open a 1"]
             await settled(lambda: len(again.catalog.commits) == 1)
 
@@ -369,7 +324,7 @@ def test_a_deleted_topic_is_not_opened_where_its_name_is_taken_again() -> None:
 
 def test_watchers_are_told_of_every_change() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             told: list[tuple[int | None, int | None]] = []
             one.topics.watch(
                 lambda before, after: told.append(
@@ -386,7 +341,7 @@ def test_watchers_are_told_of_every_change() -> None:
 
 def test_a_catalog_that_fails_refuses_changes_and_those_who_wait() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             await one.made("a")
             one.catalog.fail("the disk is broken")
             error = await refusal(one.topics.add_partitions(LIBRARY_CALLER, "a", 2))
@@ -399,11 +354,12 @@ def test_a_catalog_that_fails_refuses_changes_and_those_who_wait() -> None:
 
 def test_access_is_asked_for_every_resource() -> None:
     async def story() -> None:
-        async with world() as one:
+        async with topic_world() as one:
             topic = await one.made("a")
-        async with world(one.catalog.reopened(), access=DenyAll()) as denied:
+        async with topic_world(one.catalog.reopened()) as denied:
+            denied.access = DenyAll()
             outcomes = [
-                *await denied.create(TopicSpec(name="b")),
+                *await create(denied, TopicSpec(name="b")),
                 *await denied.topics.delete(LIBRARY_CALLER, [topic.name]),
                 await refusal(denied.topics.ensure(LIBRARY_CALLER, "b")),
                 await refusal(denied.topics.add_partitions(LIBRARY_CALLER, "a", 2)),

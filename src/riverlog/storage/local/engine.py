@@ -203,7 +203,9 @@ class LocalEngine:
                 self.counters.refused_batches += 1
                 continue
             if partition.config.durability is Durability.FSYNC:
-                if (acks is Acks.ALL or partition.needs_await(header)) and partition.durable.offset < answer.next_offset:
+                if (
+                    acks is Acks.ALL or partition.needs_await(header)
+                ) and partition.durable.offset < answer.next_offset:
                     if waiter is None:
                         waiter = AppendWaiter(self._loop, answers)
                     waiter.missing += 1

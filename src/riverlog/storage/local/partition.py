@@ -271,7 +271,10 @@ class LocalPartition:
         files = self.world.files
         files.make_directory(self.directory)
         write_file(
-            files, f"{self.directory}/{names.PARTITION_METADATA}", partition_metadata.encode(self.id.topic_id), sync=False
+            files,
+            f"{self.directory}/{names.PARTITION_METADATA}",
+            partition_metadata.encode(self.id.topic_id),
+            sync=False,
         )
         self.epochs.assign(self.leader_epoch, self.log_end)
         write_file(files, f"{self.directory}/{names.LEADER_EPOCHS}", self.epochs.encode(), sync=False)

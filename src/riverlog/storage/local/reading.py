@@ -133,9 +133,7 @@ def _read_segment(
     return Slices((region,), count, lambda: descriptors.give_back(segment))
 
 
-def _cold(
-    descriptors: Descriptors, segment: Segment, limit: int, offset: Offset, bytes_max: int, first: bool
-) -> Cold:
+def _cold(descriptors: Descriptors, segment: Segment, limit: int, offset: Offset, bytes_max: int, first: bool) -> Cold:
     file = descriptors.borrow(segment)
     return Cold(segment, file, segment.index, limit, offset, min(bytes_max, cold_read_bytes_max), first)
 

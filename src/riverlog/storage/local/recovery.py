@@ -105,7 +105,9 @@ class Recovery:
                 files.remove(path)
         if not files.exists(f"{partition.directory}/{names.PARTITION_METADATA}"):
             write_file(
-                files, f"{partition.directory}/{names.PARTITION_METADATA}", partition_metadata.encode(partition.id.topic_id)
+                files,
+                f"{partition.directory}/{names.PARTITION_METADATA}",
+                partition_metadata.encode(partition.id.topic_id),
             )
             files.sync_directory(partition.directory)
         return sorted(bases)
@@ -153,7 +155,9 @@ class Recovery:
             expected = segment.next_offset
             self._add(segment)
         if mark is not None and mark.recovery_position and not any(base == active for base in bases):
-            raise Corruption(f"{partition.directory}/{names.segment_file_name(active, names.LOG)}", 0, "the file is gone")
+            raise Corruption(
+                f"{partition.directory}/{names.segment_file_name(active, names.LOG)}", 0, "the file is gone"
+            )
 
     def _add(self, segment: Segment) -> None:
         self.partition.segments.append(segment)

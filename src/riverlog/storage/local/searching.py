@@ -133,9 +133,7 @@ def first_in_segment(files: Files, place: Place, timestamp_ms: int) -> Timestamp
     return None
 
 
-def first_in_batch(
-    batch: bytes, header: BatchHeader, timestamp_ms: int, log_start: Offset
-) -> TimestampedOffset | None:
+def first_in_batch(batch: bytes, header: BatchHeader, timestamp_ms: int, log_start: Offset) -> TimestampedOffset | None:
     if header.is_control:
         return None
     found = first_record_at_or_after(batch, header, timestamp_ms)

@@ -307,7 +307,8 @@ class Upkeep:
         if partition.failure is not None:
             return
         partition.failure = RiverlogError(
-            ErrorKind.STORAGE, f"{partition.name} could not be synced ({error}); it is cut back to {partition.durable.offset}"
+            ErrorKind.STORAGE,
+            f"{partition.name} could not be synced ({error}); it is cut back to {partition.durable.offset}",
         )
         log.error("%s", partition.failure.message)
         partition.fail_waiters(partition.failure)
@@ -344,7 +345,9 @@ class Upkeep:
                 return
             engine.counters.unsynced_bytes -= partition.unsynced_bytes
             partition.adopt(fresh, epoch)
-            log.warning("%s was cut back to %d and goes on with leader epoch %d", partition.name, partition.log_end, epoch)
+            log.warning(
+                "%s was cut back to %d and goes on with leader epoch %d", partition.name, partition.log_end, epoch
+            )
         engine.alarm.moved(partition)
 
     # Retention
@@ -393,7 +396,9 @@ class Upkeep:
         counters = self.engine.counters
         counters.deleted_segments += len(doomed)
         counters.deleted_bytes += sum(segment.size for segment in doomed)
-        log.info("%s: retention removes %d segments, it begins at %d now", partition.name, len(doomed), partition.log_start)
+        log.info(
+            "%s: retention removes %d segments, it begins at %d now", partition.name, len(doomed), partition.log_start
+        )
         for segment in doomed:
             self._loaded.pop(segment, None)
             self.engine.descriptors.doom(segment)
@@ -487,7 +492,12 @@ def cut_files(files: Files, directory: str, base_offset: int, position: int) -> 
     """Makes a partition's files end at that byte of that segment (-1: no segment stays), durably. Raises OSError."""
     for name in files.list(directory):
         parsed = names.parse_segment_file_name(name)
-        if parsed is not None and parsed.suffix == names.LOG and not parsed.deleted and parsed.base_offset > base_offset:
+        if (
+            parsed is not None
+            and parsed.suffix == names.LOG
+            and not parsed.deleted
+            and parsed.base_offset > base_offset
+        ):
             files.remove(f"{directory}/{name}")
     if base_offset >= 0:
         file = files.open(f"{directory}/{names.segment_file_name(Offset(base_offset), names.LOG)}")

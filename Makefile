@@ -1,17 +1,19 @@
-# Two commands do all the set-up: `make demo` and `make test`. Everything lives in .venv.
+# Two commands do all the set-up: `make demo` and `make test`. Everything lives in .venv; `make clean` removes it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --retries 10 --timeout 120
 
-.PHONY: demo test check lint types imports unit schema bench clean
+.PHONY: demo test check lint types imports schema unit bench clean
 
+# Streams a year of flights through a broker that is killed half-way, and compares with the CSV.
 demo: $(VENV)/.demo
 	@$(BIN)/python -m riverlog.demo
 
-test: $(VENV)/.dev check unit
+# Every check and every test; the last line is pytest's. The same as .ci/run.
+test: check unit
 
-check: $(VENV)/.dev lint types imports schema
+check: lint types imports schema
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -28,19 +30,33 @@ schema: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
+# Against Apache Kafka on this machine; prints the table and writes benchmarks/results/.
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.macro
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.demo: pyproject.toml $(VENV)/bin/python src/riverlog/kernels/compiled.pyx
-	@$(PIP) install --quiet -e '.[demo]' || { sleep 5; $(PIP) install --quiet -e '.[demo]'; }
+# $(call install,EXTRA): three times, because downloads fail.
+define install
+	@echo "installing riverlog[$(1)] into $(VENV) …"
+	@for attempt in 1 2 3; do \
+	    $(PIP) install --quiet -e '.[$(1)]' && exit 0; \
+	    echo "attempt $$attempt of 3 failed" >&2; sleep 5; \
+	done; exit 1
 	@touch $@
+endef
 
-$(VENV)/.dev: pyproject.toml $(VENV)/bin/python src/riverlog/kernels/compiled.pyx
-	@$(PIP) install --quiet -e '.[dev]' || { sleep 5; $(PIP) install --quiet -e '.[dev]'; }
-	@touch $@ $(VENV)/.demo
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "riverlog needs Python 3.11 or newer: name one, as in make PYTHON=python3.12 demo" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+BUILT_FROM := pyproject.toml src/riverlog/kernels/compiled.pyx
+
+$(VENV)/.demo: $(BUILT_FROM) | $(VENV)/bin/python
+	$(call install,demo)
+
+$(VENV)/.dev: $(BUILT_FROM) | $(VENV)/bin/python
+	$(call install,dev)
+	@touch $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) build *.egg-info src/*.egg-info src/riverlog/kernels/compiled.c src/riverlog/kernels/*.so
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/riverlog/kernels/compiled.c src/riverlog/kernels/*.so

@@ -9,6 +9,7 @@ Whatever looks below the header may have to unpack the batch first: call it on a
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -136,6 +137,8 @@ def spans_of(records: Buffer, header: BatchHeader) -> Spans:
 
 def check_offset_deltas(spans: Spans) -> None:
     """Raises RecordError at the first record of a producer's batch whose offset does not count on from 0."""
+    if spans.offset_deltas == array("q", range(len(spans.offset_deltas))):
+        return
     for index, offset_delta in enumerate(spans.offset_deltas):
         if offset_delta != index:
             raise RecordError(index, f"record {index} has the offset delta {offset_delta}; a producer counts from 0")

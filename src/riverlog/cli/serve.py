@@ -43,7 +43,7 @@ def quick_arguments(tokens: Sequence[str]) -> ServeArguments | None:
     rest = iter(tokens)
     for token in rest:
         option, equals, value = token.partition("=")
-        if option == "--insecure" and not equals:
+        if token == "--insecure" and token not in seen:
             arguments = replace(arguments, insecure=True)
         elif option in _WITH_VALUE or option == "--set":
             value = value if equals else next(rest, "")

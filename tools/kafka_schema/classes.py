@@ -1,4 +1,4 @@
-"""Writes the message classes: slots and a keyword-only constructor with the definitions' defaults (see `wire.Message`)."""
+"""Writes the message classes: slots and a keyword-only constructor with the definitions' defaults (`wire.Message`)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Invariants: answers leave in the order in which `expect` was called; the same by
 were cut. It reads no socket, knows no handler and decodes no body by itself (`Request.decode` does, when asked).
 
 **Buffers.** A loop has one receive buffer (256 KiB) that all its connections share: the shell reads into it and gives
-what was filled to `receive`. Frames that lie in it whole are parsed where they are, without a copy; a request's frame is
+what came to `receive`. Frames that lie in it whole are parsed where they are, without a copy; a request's frame is
 a view of it, valid until the loop reads again. Only a frame that is not whole yet is copied, into a buffer of its own;
 from then on `buffer_for_input` gives what is free there, so that the rest goes from the kernel straight to its place.
 Such a buffer goes back to the shell's `BufferPool` at the next read: a connection that sends nothing holds no buffer.

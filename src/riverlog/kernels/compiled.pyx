@@ -3,7 +3,8 @@
 
 Invariant: no pointer is followed before its position was compared with the end of the buffer, and each byte is read once, so
 that a buffer which another thread writes to meanwhile gives a wrong answer at worst. The GIL is let go for large buffers only:
-to get it back can take a thread switch, which is longer than a small loop.
+to get it back can take a thread switch, which is longer than a small loop. One long file, because it is one extension whose
+small functions the C compiler shall see together.
 """
 
 from cpython.array cimport array, clone
@@ -222,102 +223,96 @@ cdef int append_column(array column, const int64_t* values, Py_ssize_t count, Py
 
 # Records
 
+cdef inline int read_part(
+    const uint8_t* data, Py_ssize_t* position, Py_ssize_t end, int64_t* start, int64_t* length, int outside
+) noexcept nogil:
+    """A length and that many bytes, which are skipped; a negative length is null. Gives `outside` where they pass `end`."""
+    cdef int64_t number = 0
+    cdef int fault = read_varint(data, position, end, &number)
+    if fault != FAULT_NONE:
+        return fault
+    if number > end - position[0]:
+        return outside
+    start[0] = position[0]
+    if number < 0:
+        length[0] = -1
+    else:
+        length[0] = number
+        position[0] += <Py_ssize_t> number
+    return FAULT_NONE
+
+
+cdef inline int parse_record(
+    const uint8_t* data, Py_ssize_t* position, Py_ssize_t size, int64_t** columns, Py_ssize_t index
+) noexcept nogil:
+    """The record at `position`, into row `index`."""
+    cdef int64_t number = 0
+    cdef int64_t headers = 0
+    cdef Py_ssize_t end
+    cdef int fault = read_varint(data, position, size, &number)
+    if fault != FAULT_NONE:
+        return fault
+    if number < 0 or number > size - position[0]:
+        return FAULT_LENGTH
+    end = position[0] + <Py_ssize_t> number
+    position[0] += 1
+    fault = read_varlong(data, position, end, columns[1] + index)
+    if fault == FAULT_NONE:
+        fault = read_varint(data, position, end, columns[0] + index)
+    if fault == FAULT_NONE:
+        fault = read_part(data, position, end, columns[2] + index, columns[3] + index, FAULT_KEY)
+    if fault == FAULT_NONE:
+        fault = read_part(data, position, end, columns[4] + index, columns[5] + index, FAULT_VALUE)
+    if fault == FAULT_NONE:
+        fault = read_varint(data, position, end, &headers)
+    if fault != FAULT_NONE:
+        return fault
+    if headers < 0 or headers > (end - position[0]) // 2:
+        return FAULT_HEADER_COUNT
+    columns[6][index] = position[0]
+    columns[7][index] = headers
+    columns[8][index] = end
+    if headers > 0:
+        fault = skip_headers(data, position, end, headers)
+        if fault != FAULT_NONE:
+            return fault
+    return FAULT_NONE if position[0] == end else FAULT_LEFT_OVER
+
+
+cdef int skip_headers(const uint8_t* data, Py_ssize_t* position, Py_ssize_t end, int64_t count) noexcept nogil:
+    cdef int64_t start = 0
+    cdef int64_t length = 0
+    cdef int fault
+    while count > 0:
+        fault = read_part(data, position, end, &start, &length, FAULT_HEADER_KEY)
+        if fault != FAULT_NONE:
+            return fault
+        if length < 0:
+            return FAULT_HEADER_KEY
+        fault = read_part(data, position, end, &start, &length, FAULT_HEADER_VALUE)
+        if fault != FAULT_NONE:
+            return fault
+        count -= 1
+    return FAULT_NONE
+
+
 cdef int parse_spans(
     const uint8_t* data, Py_ssize_t size, Py_ssize_t count, Py_ssize_t rows_max, int64_t** columns, Py_ssize_t* index_found
 ) noexcept nogil:
     """Fills `columns`, which have room for `rows_max` records; gives a fault and the index of the record that has it."""
     cdef Py_ssize_t position = 0
     cdef Py_ssize_t index = 0
-    cdef Py_ssize_t end
-    cdef int64_t number = 0
-    cdef int64_t headers
     cdef int fault = FAULT_NONE
-    while index < count:
-        fault = read_varint(data, &position, size, &number)
-        if fault != FAULT_NONE:
-            break
-        if number < 0 or number > size - position:
-            fault = FAULT_LENGTH
-            break
+    while index < count and fault == FAULT_NONE:
         if index >= rows_max:  # cannot be: so many records of 7 bytes are more than the buffer
             fault = FAULT_LENGTH
-            break
-        end = position + <Py_ssize_t> number
-        position += 1
-        fault = read_varlong(data, &position, end, &number)
-        if fault != FAULT_NONE:
-            break
-        columns[1][index] = number
-        fault = read_varint(data, &position, end, &number)
-        if fault != FAULT_NONE:
-            break
-        columns[0][index] = number
-        fault = read_varint(data, &position, end, &number)
-        if fault != FAULT_NONE:
-            break
-        if number > end - position:
-            fault = FAULT_KEY
-            break
-        columns[2][index] = position
-        if number < 0:
-            number = -1
         else:
-            position += <Py_ssize_t> number
-        columns[3][index] = number
-        fault = read_varint(data, &position, end, &number)
-        if fault != FAULT_NONE:
-            break
-        if number > end - position:
-            fault = FAULT_VALUE
-            break
-        columns[4][index] = position
-        if number < 0:
-            number = -1
-        else:
-            position += <Py_ssize_t> number
-        columns[5][index] = number
-        fault = read_varint(data, &position, end, &headers)
-        if fault != FAULT_NONE:
-            break
-        if headers < 0 or headers > (end - position) // 2:
-            fault = FAULT_HEADER_COUNT
-            break
-        columns[6][index] = position
-        columns[7][index] = headers
-        if headers > 0:
-            fault = skip_headers(data, &position, end, headers)
-            if fault != FAULT_NONE:
-                break
-        if position != end:
-            fault = FAULT_LEFT_OVER
-            break
-        columns[8][index] = end
-        index += 1
+            fault = parse_record(data, &position, size, columns, index)
+        index += fault == FAULT_NONE
     if fault == FAULT_NONE and position != size:
         fault = FAULT_TRAILING
     index_found[0] = index
     return fault
-
-
-cdef int skip_headers(const uint8_t* data, Py_ssize_t* position, Py_ssize_t end, int64_t count) noexcept nogil:
-    cdef int64_t number = 0
-    cdef int fault
-    while count > 0:
-        fault = read_varint(data, position, end, &number)
-        if fault != FAULT_NONE:
-            return fault
-        if number < 0 or number > end - position[0]:
-            return FAULT_HEADER_KEY
-        position[0] += <Py_ssize_t> number
-        fault = read_varint(data, position, end, &number)
-        if fault != FAULT_NONE:
-            return fault
-        if number > end - position[0]:
-            return FAULT_HEADER_VALUE
-        if number > 0:
-            position[0] += <Py_ssize_t> number
-        count -= 1
-    return FAULT_NONE
 
 
 def record_spans(records, Py_ssize_t count):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -18,6 +20,16 @@ def test_every_fault_has_a_text(fault: Fault) -> None:
 def test_crosses_a_process_border() -> None:
     copy = pickle.loads(pickle.dumps(MalformedRecord(3, Fault.KEY)))
     assert (copy.index, copy.fault) == (3, Fault.KEY)
+
+
+def test_without_the_extension_the_reference_is_used() -> None:
+    code = (
+        "import sys; sys.modules['riverlog.kernels.compiled'] = None\n"
+        "from riverlog import kernels\n"
+        "print(kernels.IMPLEMENTATION, kernels.record_spans.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "reference riverlog.kernels.reference\n"
 
 
 def test_says_which_twin_was_chosen() -> None:

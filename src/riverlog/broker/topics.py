@@ -213,8 +213,7 @@ class Topics:
         async def one(key: TopicName | TopicId) -> Topic:
             if times[key] > 1:
                 raise RiverlogError(ErrorKind.INVALID_REQUEST, f"topic {key!r} is named twice: name it once")
-            topic = self.find(key)
-            self._check(caller, Operation.DELETE, topic.name)
+            topic = self._allowed(caller, Operation.DELETE, key)
             if not self._settings.delete_topics:
                 raise RiverlogError(
                     ErrorKind.TOPIC_DELETION_DISABLED, "topics cannot be deleted: delete.topic.enable is false"
@@ -235,8 +234,7 @@ class Topics:
         validate_only: bool = False,
     ) -> Topic:
         """`count` is the new total."""
-        self._check(caller, Operation.ALTER, name)
-        topic = self.find(TopicName(name))
+        topic = self._allowed(caller, Operation.ALTER, TopicName(name))
         return await self._changed(
             lambda view: decide_partitions(_live(view, topic), count, assignments, self._rules), validate_only
         )
@@ -245,8 +243,7 @@ class Topics:
         self, caller: Caller, name: str, configs: Mapping[str, str | None], *, validate_only: bool = False
     ) -> Topic:
         """These configurations and no others."""
-        self._check(caller, Operation.ALTER_CONFIGS, name)
-        topic = self.find(TopicName(name))
+        topic = self._allowed(caller, Operation.ALTER_CONFIGS, TopicName(name))
         return await self._changed(
             lambda view: decide_configs(_live(view, topic), configs, self._rules), validate_only
         )
@@ -255,8 +252,7 @@ class Topics:
         self, caller: Caller, name: str, changes: Sequence[ConfigChange], *, validate_only: bool = False
     ) -> Topic:
         """What is not named stays."""
-        self._check(caller, Operation.ALTER_CONFIGS, name)
-        topic = self.find(TopicName(name))
+        topic = self._allowed(caller, Operation.ALTER_CONFIGS, TopicName(name))
         return await self._changed(
             lambda view: decide_config_changes(_live(view, topic), changes, self._rules), validate_only
         )
@@ -274,12 +270,7 @@ class Topics:
 
     def describe(self, caller: Caller, key: TopicName | TopicId) -> Topic:
         """As `find`, for somebody who may see the topic. Raises UNAUTHORIZED."""
-        if isinstance(key, str):
-            self._check(caller, Operation.DESCRIBE, key)
-            return self.find(key)
-        topic = self.find(key)
-        self._check(caller, Operation.DESCRIBE, topic.name)
-        return topic
+        return self._allowed(caller, Operation.DESCRIBE, key)
 
     def visible(self, caller: Caller) -> Sequence[Topic]:
         """All topics that this caller may see."""
@@ -308,6 +299,18 @@ class Topics:
         return broker_entries(self._settings, keys)
 
     # access
+
+    def _allowed(self, caller: Caller, operation: Operation, key: TopicName | TopicId) -> Topic:
+        """The topic, for somebody who may do that to it. A refusal tells no more than was asked: of a name not whether
+        it exists, of an id not the name."""
+        if isinstance(key, str):
+            self._check(caller, operation, key)
+            return self.find(key)
+        topic = self.find(key)
+        if not self._access.allows(caller, operation, Resource(ResourceKind.TOPIC, topic.name)):
+            what = operation.name.lower().replace("_", " ")
+            raise RiverlogError(ErrorKind.UNAUTHORIZED, f"not allowed to {what} topic {topic_id_text(topic.topic_id)}")
+        return topic
 
     def _check(self, caller: Caller, operation: Operation, name: str) -> None:
         if not self._access.allows(caller, operation, Resource(ResourceKind.TOPIC, name)):

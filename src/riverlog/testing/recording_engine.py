@@ -15,15 +15,17 @@ from riverlog.storage.contract import LogConfig, LogSize, TopicLog, Watermarks
 
 class RecordingEngine:
     """`calls` are texts such as `open a 4`. `failures` counts down: that many `open_topic` fail with a full disk.
-    Cast it to `LogEngine` where types matter."""
+    Partitions in `offline` raise STORAGE."""
 
     node_id = NodeId(1)
+    bytes_each = 123  # the size of every partition
 
     def __init__(self) -> None:
         self.topics: dict[TopicId, TopicLog] = {}
         self.calls: list[str] = []
         self.failures = 0
         self.leader_epoch = 0
+        self.offline: set[PartitionId] = set()
 
     def as_engine(self) -> Any:
         return self
@@ -51,9 +53,11 @@ class RecordingEngine:
 
     def size(self, partition: PartitionId) -> LogSize:
         self._check(partition)
-        return LogSize(0, 1, Offset(0), Offset(0))
+        return LogSize(self.bytes_each, 1, Offset(0), Offset(0))
 
     def _check(self, partition: PartitionId) -> None:
         topic = self.topics.get(partition.topic_id)
         if topic is None or partition.index >= topic.partition_count:
             raise RiverlogError(ErrorKind.UNKNOWN_TOPIC, "no such partition is open")
+        if partition in self.offline:
+            raise RiverlogError(ErrorKind.STORAGE, "the partition is offline: run riverlog repair")

@@ -72,6 +72,11 @@ class TopicWorld:
         assert isinstance(topic, Topic), topic
         return topic
 
+    def call(self, version: int) -> Call:
+        """What a handler gets beside its request."""
+        nothing: Any = None  # no connection, so neither lane nor sessions
+        return Call(self.broker, LIBRARY_CALLER, version, Address("127.0.0.1", 9092), nothing, nothing)
+
     async def ask(self, api_key: ApiKey, version: int, request: Message) -> Any:
         """The decoded answer."""
         frame = encode_request(api_key, version, 1, None, request)
@@ -80,9 +85,7 @@ class TopicWorld:
         decoded = decode_request(api_key, version, frame, position)
         handler = HANDLERS[api_key]
         assert version in handler.versions, (api_key, version)
-        nothing: Any = None
-        call = Call(self.broker, LIBRARY_CALLER, version, Address("127.0.0.1", 9092), nothing, nothing)
-        answer = handler.function(call, decoded)
+        answer = handler.function(self.call(version), decoded)
         if inspect.isawaitable(answer):
             answer = await answer
         parts: Any = encode_response(api_key, version, 1, answer)

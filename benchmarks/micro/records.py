@@ -100,9 +100,7 @@ def batch_rows(seconds: float) -> Iterator[Row]:
 def work_hash(count: int) -> str:
     """Of what the kernels computed; the same on every machine and for both twins."""
     section = reference.encode_records([(n, b"key%07d" % n, b"v" * VALUE_BYTES, ()) for n in range(count)])
-    found = {
-        b"".join(column.tobytes() for column in kernels.record_spans(section, count)) for _, kernels in twins()
-    }
+    found = {b"".join(column.tobytes() for column in kernels.record_spans(section, count)) for _, kernels in twins()}
     assert len(found) == 1, "the twins differ"
     return hashlib.sha256(section + found.pop()).hexdigest()[:16]
 

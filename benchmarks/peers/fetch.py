@@ -22,22 +22,22 @@ _count = struct.Struct(">i")
 
 
 class Drained(NamedTuple):
-    """What a fetch loop got: bytes of record batches, records, requests, and the time from first to last."""
+    """What a fetch loop got: `size_bytes` of record batches, records, requests, and the time from first to last."""
 
-    bytes: int
+    size_bytes: int
     records: int
     requests: int
     seconds: float
 
     @property
     def bytes_per_second(self) -> float:
-        return self.bytes / self.seconds
+        return self.size_bytes / self.seconds
 
 
 class Fetched(NamedTuple):
     """One partition's part of an answer, walked: bytes and records of its whole batches, and the offset after them."""
 
-    bytes: int
+    size_bytes: int
     records: int
     next_offset: int
 
@@ -101,46 +101,58 @@ def drain(
     bootstrap: str, topic: str, *, records: int, partitions: int, version: int = 11,
     partition_bytes_max: int = partition_bytes_default,
 ) -> Drained:  # fmt: skip
-    """Fetch the topic from offset 0, one partition a request in turn, until `records` records have come.
+    """Fetch the topic from offset 0 to its end, one partition a request in turn, over one connection.
 
-    One connection and one request in flight. RuntimeError on an error of the broker, or when nothing comes any more."""
+    The ends are asked for first, so that no request waits at one. RuntimeError on an error of the broker, when fewer
+    than `records` records are there, or when nothing comes where something must."""
     buffer = memoryview(bytearray(partition_bytes_max + (1 << 16)))
-    offsets = [0] * partitions
-    live = list(range(partitions))
-    total_bytes = total_records = requests = empty = 0
     with wire.Connection(bootstrap) as connection:
+        ends = _ends(connection, topic, partitions, records)
+        offsets = [0] * partitions
+        live = [partition for partition in range(partitions) if ends[partition]]
+        total_bytes = total_records = requests = 0
         started = time.perf_counter()
-        while total_records < records:
-            partition = live[requests % len(live)]
-            requests += 1
-            connection.socket.sendall(
-                fetch_request(
-                    topic,
-                    partition,
-                    offsets[partition],
-                    version=version,
-                    correlation_id=requests,
-                    partition_bytes_max=partition_bytes_max,
+        while live:
+            for partition in tuple(live):
+                requests += 1
+                connection.socket.sendall(
+                    fetch_request(
+                        topic,
+                        partition,
+                        offsets[partition],
+                        version=version,
+                        correlation_id=requests,
+                        partition_bytes_max=partition_bytes_max,
+                    )
                 )
-            )
-            connection.receive_into(buffer[:4])
-            (size,) = _count.unpack_from(buffer)
-            if size > len(buffer):
-                buffer = memoryview(bytearray(size * 2))
-            connection.receive_into(buffer[:size])
-            answer = buffer[4:size]
-            position, length = records_span(answer, version=version)
-            got = walk(answer[position : position + length], offsets[partition])
-            if got.records == 0:
-                empty += 1
-                if len(live) > 1:
+                connection.receive_into(buffer[:4])
+                (size,) = _count.unpack_from(buffer)
+                if size > len(buffer):
+                    buffer = memoryview(bytearray(size * 2))
+                connection.receive_into(buffer[:size])
+                answer = buffer[4:size]
+                position, length = records_span(answer, version=version)
+                got = walk(answer[position : position + length], offsets[partition])
+                if got.records == 0:
+                    raise RuntimeError(f"nothing came at offset {offsets[partition]} of partition {partition}")
+                total_bytes += got.size_bytes
+                total_records += got.records
+                offsets[partition] = got.next_offset
+                if got.next_offset >= ends[partition]:
                     live.remove(partition)
-                elif empty > partitions + 20:
-                    raise RuntimeError(f"{total_records} of {records} records came, then no more")
-            total_bytes += got.bytes
-            total_records += got.records
-            offsets[partition] = got.next_offset
         return Drained(total_bytes, total_records, requests, time.perf_counter() - started)
+
+
+def _ends(connection: wire.Connection, topic: str, partitions: int, records: int) -> list[int]:
+    """The offset after the last record of each partition; RuntimeError where they add up to fewer than `records`."""
+    ends = []
+    for partition in range(partitions):
+        code, end = connection.end_offset(topic, partition)
+        wire.refuse(wire.LIST_OFFSETS, code)
+        ends.append(end)
+    if sum(ends) < records:
+        raise RuntimeError(f"{sum(ends)} of {records} records are there")
+    return ends
 
 
 def fetch_once(
@@ -160,7 +172,7 @@ def fetch_once(
     )
     answer = memoryview(connection.receive())
     position, length = records_span(answer, version=11)
-    return walk(answer[position : position + length], offset).bytes
+    return walk(answer[position : position + length], offset).size_bytes
 
 
 def produce_one_in_flight(

@@ -28,9 +28,6 @@ CONFIGURE: Final = ("--disable-ssl", "--disable-gssapi", "--disable-curl", "--di
 PRODUCER: Final = {
     "sticky.partitioning.linger.ms": "0",
     "linger.ms": "5",
-    "queue.buffering.max.messages": "500000",
-    "queue.buffering.max.kbytes": "262144",
-    "message.timeout.ms": "120000",
 }
 
 _produced = re.compile(r"(\d+) delivered \(offset -?\d+, (\d+) failed\) in (\d+)ms")

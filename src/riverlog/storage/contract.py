@@ -1,4 +1,5 @@
-"""What a storage engine promises. Every engine passes `testing/conformance/log_engine.py`; nothing above this layer knows which one runs.
+"""What a storage engine promises. Every engine passes `testing/conformance/log_engine.py`; nothing above this layer knows
+which one runs.
 
 - `append` takes its place in the order when it is called; only durability is awaited. Bytes are borrowed until the call
   returns (not: until what it returned is done), so a caller may reuse its receive buffer at once.

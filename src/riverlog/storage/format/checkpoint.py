@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from riverlog.base.ids import LeaderEpoch, Offset, PartitionId, Position, TopicId
 from riverlog.records.checksum import crc32c
 from riverlog.storage.format.errors import FormatError
+from riverlog.storage.format.rows import rows
 
 MAGIC: Final = b"RIVERCKP"
 VERSION: Final = 1
@@ -103,11 +104,11 @@ def decode(data: bytes | bytearray | memoryview) -> Checkpoint:
         )
     if (crc := crc32c(view[:end])) != (noted := _CRC.unpack_from(view, end)[0]):
         raise FormatError(end, f"CRC {noted:#010x} where the bytes have {crc:#010x}")
-    segments = map(SegmentMark._make, _SEGMENT.iter_unpack(view[segments_at:end]))
+    segments = map(SegmentMark._make, rows(_SEGMENT, view, segments_at, end))
     partitions: list[PartitionMark] = []
     left = segment_count
-    rows = _PARTITION.iter_unpack(view[_HEADER.size : segments_at])
-    for at, (topic_id, index, epoch, start, offset, base, position, count) in enumerate(rows):
+    places = rows(_PARTITION, view, _HEADER.size, segments_at)
+    for at, (topic_id, index, epoch, start, offset, base, position, count) in enumerate(places):
         left -= count
         if left < 0 or index < 0 or start < 0 or not 0 <= base <= offset or position < 0:
             raise FormatError(_HEADER.size + at * _PARTITION.size, "a partition that cannot be")

@@ -17,6 +17,7 @@ from riverlog.base.units import INT32_MAX
 from riverlog.records.checksum import crc32c
 from riverlog.state.producers import NO_SEQUENCE, BatchMark, ProducerEntry
 from riverlog.storage.format.errors import FormatError
+from riverlog.storage.format.rows import rows
 
 VERSION: Final = 1
 _HEADER: Final = Struct(">hIi")  # version, CRC of all from byte 6 on, count
@@ -35,7 +36,7 @@ assert _EARLIER.size == 16
 
 def encode(entries: Iterable[ProducerEntry]) -> bytes:
     """The whole file."""
-    rows: list[bytes] = []
+    entry_rows: list[bytes] = []
     earlier: list[bytes] = [EARLIER_MAGIC]
     for entry in entries:
         if entry.batches:
@@ -43,7 +44,7 @@ def encode(entries: Iterable[ProducerEntry]) -> bytes:
             place = last.last_sequence, last.base_offset + last.last_offset_delta, last.last_offset_delta
         else:
             place = NO_SEQUENCE, -1, 0
-        rows.append(
+        entry_rows.append(
             _ENTRY.pack(
                 entry.producer_id,
                 entry.epoch,
@@ -56,10 +57,10 @@ def encode(entries: Iterable[ProducerEntry]) -> bytes:
         before = entry.batches[-producer_batches_remembered:-1]
         earlier.append(_EARLIER_COUNT.pack(len(before)))
         earlier += [_EARLIER.pack(*mark) for mark in before]
-    data = bytearray(_HEADER.pack(VERSION, 0, len(rows)))
-    data += b"".join(rows)
+    data = bytearray(_HEADER.pack(VERSION, 0, len(entry_rows)))
+    data += b"".join(entry_rows)
     data += b"".join(earlier)
-    _HEADER.pack_into(data, 0, VERSION, crc32c(memoryview(data)[CRC_START:]), len(rows))
+    _HEADER.pack_into(data, 0, VERSION, crc32c(memoryview(data)[CRC_START:]), len(entry_rows))
     return bytes(data)
 
 
@@ -78,7 +79,7 @@ def decode(data: bytes | bytearray | memoryview) -> list[ProducerEntry]:
         raise FormatError(CRC_START, f"{count} producers in {len(view)} bytes")
     earlier = _decode_earlier(view, end, count)
     entries: list[ProducerEntry] = []
-    for at, row in enumerate(_ENTRY.iter_unpack(view[_HEADER.size : end])):
+    for at, row in enumerate(rows(_ENTRY, view, _HEADER.size, end)):
         producer_id, epoch, sequence, last_offset, delta, timestamp, coordinator_epoch, transaction = row
         batches: tuple[BatchMark, ...] = ()
         if sequence >= 0:
@@ -107,7 +108,7 @@ def _decode_earlier(view: memoryview, position: int, count: int) -> list[tuple[B
         if number >= producer_batches_remembered or end > len(view):
             raise FormatError(position, "the earlier batches of a producer are cut off")
         marks: list[BatchMark] = []
-        for sequence, base_offset, delta in _EARLIER.iter_unpack(view[position + 1 : end]):
+        for sequence, base_offset, delta in rows(_EARLIER, view, position + 1, end):
             if sequence < 0 or base_offset < 0 or delta < 0:
                 raise FormatError(position, f"a batch with sequence {sequence} at {base_offset} + {delta}")
             marks.append(BatchMark(sequence, Offset(base_offset), delta))

@@ -65,7 +65,9 @@ class Scan(NamedTuple):
     bytes_needed: int
 
 
-def header_defect(header: BatchHeader, expected: int | None, leader_epoch: int, allow_gaps: bool) -> tuple[Stop, str] | None:
+def header_defect(
+    header: BatchHeader, expected: int | None, leader_epoch: int, allow_gaps: bool
+) -> tuple[Stop, str] | None:
     """What is wrong by the header alone, where `expected` is the next offset (None: any). None: nothing."""
     if header.magic != MAGIC:
         return Stop.MAGIC, f"magic {header.magic} where a batch has {MAGIC}"

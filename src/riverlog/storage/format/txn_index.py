@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from riverlog.base.ids import Offset, ProducerId
 from riverlog.storage.format.errors import FormatError
+from riverlog.storage.format.rows import rows
 
 VERSION: Final = 0
 TXN_ENTRY: Final = Struct(">hqqqq")
@@ -40,7 +41,7 @@ def decode(data: bytes | bytearray | memoryview) -> list[AbortedEntry]:
         )
     entries: list[AbortedEntry] = []
     before = -1
-    for at, (version, producer_id, first, last, stable) in enumerate(TXN_ENTRY.iter_unpack(data)):
+    for at, (version, producer_id, first, last, stable) in enumerate(rows(TXN_ENTRY, data, 0, len(data))):
         if version != VERSION:
             raise FormatError(at * ENTRY_BYTES, f"aborted transaction of version {version}, known is {VERSION}")
         if not 0 <= first <= last or last <= before:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 def take(files: Files, directory: str) -> FileLock:
     """Makes the directory if it is not there, and locks it. Raises RiverlogError that names who has it."""
-    files.make_directory(directory)
+    make_durable_directory(files, directory)
     path = f"{directory}/{names.LOCK}"
     try:
         held = files.lock(path)
@@ -54,6 +54,18 @@ def take(files: Files, directory: str) -> FileLock:
         ) from None
     held.write(lock.encode(lock.LockContent(os.getpid(), {})))
     return held
+
+
+def make_durable_directory(files: Files, path: str) -> None:
+    """Makes a directory and its parents; the names that were made are synced."""
+    fresh: list[str] = []
+    above = path
+    while above and not files.exists(above):
+        above = os.path.dirname(above)
+        fresh.append(above or ".")
+    files.make_directory(path)
+    for parent in reversed(fresh):
+        files.sync_directory(parent)
 
 
 def read_meta(files: Files, directory: str, settings: LocalSettings, entropy: Entropy) -> Meta:

@@ -21,7 +21,7 @@ class LocalSettings:
     checkpoint_interval_ms: int = MINUTE_MS  # riverlog.checkpoint.interval.ms
     retention_check_interval_ms: int = 5 * MINUTE_MS  # log.retention.check.interval.ms
     producer_id_expiration_ms: int = DAY_MS  # producer.id.expiration.ms
-    sync_threads: int = 4  # riverlog.sync.threads: files of one commit that are synced at a time
+    sync_threads: int = 8  # riverlog.sync.threads: files of one commit that are synced at a time
     read_threads: int = 4  # riverlog.read.threads: cold reads at a time
     page_cache_unsynced_bytes_max: int = 8 * MIB  # of one partition with durability page-cache, before it is synced too
     loaded_indexes_max: int = 256  # sealed segments whose indexes are kept in memory

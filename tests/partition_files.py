@@ -33,12 +33,18 @@ def make_batch(
     count = len(records)
     first_ms = records[0].timestamp_ms
     last_ms = max(record.timestamp_ms for record in records)
-    body = bytes(encode_records([record._replace(timestamp_ms=record.timestamp_ms - first_ms) for record in records]))
+    body = bytes(encode_records([_relative(record, first_ms) for record in records]))
     fields = (attributes, count - 1, first_ms, last_ms, *producer, count)
     header = bytearray(BATCH_HEADER.pack(base_offset, 49 + len(body), leader_epoch, 2, 0, *fields))
     crc = crc32c(bytes(header[21:]) + body)
     header[17:21] = crc.to_bytes(4, "big")
     return bytes(header) + body
+
+
+def _relative(record: NewRecord, first_ms: int) -> NewRecord:
+    """As the kernel takes it: a timestamp delta, and the keys of headers as bytes."""
+    headers = [(key.encode(), value) for key, value in record.headers]
+    return record._replace(timestamp_ms=record.timestamp_ms - first_ms, headers=headers)
 
 
 def simple_records(count: int, timestamp_ms: int, *, size: int = 40) -> list[NewRecord]:

@@ -23,7 +23,6 @@ def test_segment_files_are_parsed(suffix: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-       [
         "0.log",
         "00000000000000000000",
         "00000000000000000000.txt",

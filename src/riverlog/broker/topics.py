@@ -1,43 +1,42 @@
-"""The topics that this process knows: a cache that the catalog's feed keeps, and the only way to change a topic.
+"""The topics that this process knows, and the only way to change one.
 
 Invariant: the catalog is the truth. A change is decided (`state/topics.py`), committed, and comes back through the
 feed; only then the engine is told, the cache follows, and whoever asked is answered. So the changes of other
 processes take the same way as our own, a topic in the cache has its logs open, and a crash between the catalog and
-the engine is healed at the next start: topics without logs get them, logs of a topic that was being deleted go. At
-start: `load`, then the engine is opened with what it gave, then `attach`. """
+the engine is healed at the next start: topics without logs get them, logs of a topic that was being deleted go.
+At start: `load`, then the engine is opened with what it gave, then `attach`. The cache is `topic_cache.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import NO_TOPIC_ID, TopicId, TopicName, topic_id_text
 from riverlog.broker.configs import ConfigEntry, broker_entries, topic_defaults_of, topic_entries
 from riverlog.broker.settings import BrokerSettings
+from riverlog.broker.topic_cache import TOPICS, TopicCache, View, read_view, unavailable
+from riverlog.broker.topic_cache import Topic as Topic  # part of what this module gives
 from riverlog.catalog.contract import (
     Catalog,
     CatalogUnavailable,
     Change,
-    Changed,
     CommitId,
     Conflict,
     MaybeCommitted,
-    Scope,
     Version,
 )
 from riverlog.env.clock import Clock
 from riverlog.env.entropy import Entropy
 from riverlog.env.tasks import Tasks
 from riverlog.state.access import CLUSTER, Access, Caller, Operation, Resource, ResourceKind
-from riverlog.state.topic_configs import TopicConfig, resolve
+from riverlog.state.topic_configs import resolve
 from riverlog.state.topics import (
-    TOPIC_PREFIX,
     ConfigChange,
     Plan,
     TopicFacts,
@@ -50,52 +49,14 @@ from riverlog.state.topics import (
     decide_delete,
     decide_forget,
     decide_partitions,
-    decode_topic,
     name_key,
 )
-from riverlog.storage.contract import Durability, LogConfig, LogEngine, TopicLog
+from riverlog.storage.contract import LogEngine, TopicLog
 
 log = logging.getLogger(__name__)
 
-TOPICS: Final = Scope("topics", "")
 resends_max: Final = 5
 conflicts_max: Final = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Topic:
-    """One topic as everybody sees it. `version` rises with each change of it, `replication_factor` is as it was asked
-    for."""
-
-    topic_id: TopicId
-    name: TopicName
-    partition_count: int
-    replication_factor: int
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    config: TopicConfig
-    version: int
-
-
-class _View:
-    """What a decision looks at."""
-
-    def __init__(self) -> None:
-        self.facts: dict[TopicId, TopicFacts] = {}  # also those that are being deleted
-        self.taken: dict[str, TopicFacts] = {}  # by name key
-
-    def put(self, topic: TopicFacts) -> None:
-        self.facts[topic.topic_id] = topic
-        key = name_key(topic.name)
-        if not topic.deleting:
-            self.taken[key] = topic
-        elif key in self.taken and self.taken[key].topic_id == topic.topic_id:
-            del self.taken[key]
-
-    def drop(self, topic_id: TopicId) -> None:
-        if (topic := self.facts.pop(topic_id, None)) is not None:
-            key = name_key(topic.name)
-            if key in self.taken and self.taken[key].topic_id == topic_id:
-                del self.taken[key]
 
 
 class Topics:
@@ -117,57 +78,35 @@ class Topics:
             defaults=topic_defaults_of(settings),
         )
         resolve({}, self._rules.defaults)
-        self._by_name: dict[TopicName, Topic] = {}
-        self._by_id: dict[TopicId, Topic] = {}
-        self.by_name: Mapping[TopicName, Topic] = MappingProxyType(self._by_name)
-        self.by_id: Mapping[TopicId, Topic] = MappingProxyType(self._by_id)
-        self._view = _View()
-        self._passed = Version(0)
-        self._waiting: list[tuple[Version, asyncio.Future[None]]] = []
-        self._failure: str | None = None
-        self._open_failures: dict[TopicId, RiverlogError] = {}
-        self._making: dict[TopicName, asyncio.Task[Topic]] = {}
-        self._watchers: list[Callable[[Topic | None, Topic | None], None]] = []
-        self._engine: LogEngine | None = None
+        self._cache = TopicCache(catalog, self._rules.defaults)
+        self.by_name = self._cache.by_name
+        self.by_id = self._cache.by_id
+        self._making: dict[TopicName, asyncio.Task[Topic | RiverlogError]] = {}
         self._tasks = Tasks("topics")
 
     # start and end
 
     async def load(self) -> Sequence[TopicLog]:
         """What the engine is to be opened with. Raises STORAGE where the catalog cannot be read."""
-        try:
-            rows = await self._catalog.load(TOPICS)
-        except CatalogUnavailable as error:
-            raise _unavailable(error) from error
-        for key, row in rows.items():
-            self._passed = max(self._passed, row.version)
-            if key.startswith(TOPIC_PREFIX):
-                self._view.put(decode_topic(key, row.value, row.version))
-        logs = []
-        for facts in self._view.facts.values():
-            if not facts.deleting:
-                self._publish(facts)
-            if not facts.deleting or name_key(facts.name) not in self._view.taken:
-                logs.append(self._topic_log(facts))
-        return logs
+        return await self._cache.load()
 
     async def attach(self, engine: LogEngine) -> None:
         """The engine is open; from now on topics can change. Finishes what a crash left half done."""
-        assert self._engine is None, "attached twice"
-        self._engine = engine
-        for facts in list(self._view.facts.values()):
+        assert self._cache.engine is None, "attached twice"
+        self._cache.engine = engine
+        for facts in list(self._cache.view.facts.values()):
             if facts.deleting:
                 self._tasks.start(self._finish_delete(facts), name=f"finish the deletion of {facts.name}")
-        self._tasks.start(self._follow(), name="follow the feed")
+        self._tasks.start(self._cache.follow(), name="follow the feed")
 
     async def close(self) -> None:
         await self._tasks.close()
-        self._fail("the broker is stopping")
+        self._cache.fail("the broker is stopping")
 
     def watch(self, changed: Callable[[Topic | None, Topic | None], None]) -> None:
         """`changed(before, after)` is called on the loop after the cache was changed: a topic made (before None),
         changed, or deleted (after None)."""
-        self._watchers.append(changed)
+        self._cache.watchers.append(changed)
 
     # asking for changes
 
@@ -188,7 +127,7 @@ class Topics:
     async def ensure(self, caller: Caller, name: str) -> Topic:
         """The topic of that name, made with the broker's defaults where there is none and `auto.create.topics.enable`.
         Those who ask at once for one name get one topic."""
-        if (topic := self._by_name.get(TopicName(name))) is not None:
+        if (topic := self.by_name.get(TopicName(name))) is not None:
             return topic
         check_topic_name(name)
         if not self._settings.auto_create_topics:
@@ -202,7 +141,10 @@ class Topics:
             making = self._tasks.start(self._ensure(TopicName(name)), name=f"make {name}")
             self._making[TopicName(name)] = making
             making.add_done_callback(lambda _: self._making.pop(TopicName(name), None))
-        return await asyncio.shield(making)
+        outcome = await asyncio.shield(making)
+        if isinstance(outcome, RiverlogError):
+            raise outcome
+        return outcome
 
     async def delete(
         self, caller: Caller, keys: Sequence[TopicName | TopicId]
@@ -262,9 +204,9 @@ class Topics:
     def find(self, key: TopicName | TopicId) -> Topic:
         """Raises UNKNOWN_TOPIC, or for an id UNKNOWN_TOPIC_ID. Asks nobody whether the caller may know."""
         if isinstance(key, str):
-            if (topic := self._by_name.get(TopicName(key))) is None:
+            if (topic := self.by_name.get(TopicName(key))) is None:
                 raise RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"topic {key!r} does not exist: create it")
-        elif (topic := self._by_id.get(TopicId(key))) is None:
+        elif (topic := self.by_id.get(TopicId(key))) is None:
             raise RiverlogError(ErrorKind.UNKNOWN_TOPIC_ID, f"no topic has id {topic_id_text(TopicId(key))}")
         return topic
 
@@ -277,7 +219,7 @@ class Topics:
         allows, kind = self._access.allows, ResourceKind.TOPIC
         return [
             topic
-            for topic in self._by_name.values()
+            for topic in self.by_name.values()
             if allows(caller, Operation.DESCRIBE, Resource(kind, topic.name))
         ]
 
@@ -327,18 +269,18 @@ class Topics:
     async def _create(self, spec: TopicSpec, *, validate_only: bool) -> Topic:
         topic_id = NO_TOPIC_ID if validate_only else self._new_id()
 
-        def decide(view: _View) -> Plan:
+        def decide(view: View) -> Plan:
             taken = view.taken.get(name_key(spec.name))
             return decide_create(spec, topic_id, taken.name if taken is not None else None, self._rules)
 
         if validate_only:
-            return self._topic(decide(self._view).topic)
+            return self._cache.topic(decide(self._cache.view).topic)
         facts = await self._change(decide)
-        if (error := self._open_failures.pop(topic_id, None)) is not None:
+        if (error := self._cache.open_failures.pop(topic_id, None)) is not None:
             await self._change(lambda view: decide_delete(view.facts.get(topic_id, facts)))
             self._tasks.start(self._forget(facts), name=f"forget {spec.name}")
             raise error
-        return self._topic(facts)
+        return self._cache.topic(facts)
 
     def _new_id(self) -> TopicId:
         """Never one of the two that Kafka keeps for itself (0 and 1), nor one that prints with a leading dash."""
@@ -347,36 +289,36 @@ class Topics:
             if any(topic_id[:15]) and not topic_id_text(topic_id).startswith("-"):
                 return topic_id
 
-    async def _ensure(self, name: TopicName) -> Topic:
+    async def _ensure(self, name: TopicName) -> Topic | RiverlogError:
         try:
             return await self._create(TopicSpec(name=name), validate_only=False)
         except RiverlogError as error:
-            if error.kind is ErrorKind.TOPIC_EXISTS and name in self._by_name:
-                return self._by_name[name]
-            raise
+            if error.kind is ErrorKind.TOPIC_EXISTS and name in self.by_name:
+                return self.by_name[name]
+            return error
 
-    async def _changed(self, decide: Callable[[_View], Plan], validate_only: bool) -> Topic:
+    async def _changed(self, decide: Callable[[View], Plan], validate_only: bool) -> Topic:
         if validate_only:
-            return self._topic(decide(self._view).topic)
+            return self._cache.topic(decide(self._cache.view).topic)
         facts = await self._change(decide)
-        if (error := self._open_failures.pop(facts.topic_id, None)) is not None:
+        if (error := self._cache.open_failures.pop(facts.topic_id, None)) is not None:
             raise error
-        return self._topic(facts)
+        return self._cache.topic(facts)
 
-    async def _change(self, decide: Callable[[_View], Plan]) -> TopicFacts:
+    async def _change(self, decide: Callable[[View], Plan]) -> TopicFacts:
         """Decides and commits, again where somebody else was faster, and waits until the feed has brought it."""
-        view = self._view
+        view = self._cache.view
         for _ in range(conflicts_max):
             plan = decide(view)
             if not plan.rows:
-                await self._pass(Version(plan.topic.version))
+                await self._cache.passed(Version(plan.topic.version))
                 return plan.topic
             try:
                 version = await self._commit(plan)
-                await self._pass(version)
+                await self._cache.passed(version)
                 return replace(plan.topic, version=version)
             except Conflict:
-                view = await self._reload()
+                view = (await read_view(self._catalog))[0]
         raise RiverlogError(ErrorKind.REQUEST_TIMED_OUT, "others keep changing this topic: try again")
 
     async def _commit(self, plan: Plan) -> Version:
@@ -392,30 +334,8 @@ class Topics:
             except MaybeCommitted as error:
                 log.info("committing topic %s again: %s", plan.topic.name, error)
             except CatalogUnavailable as error:
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
         raise RiverlogError(ErrorKind.STORAGE, f"the catalog did not say whether topic {plan.topic.name!r} was changed")
-
-    async def _reload(self) -> _View:
-        view = _View()
-        try:
-            rows = await self._catalog.load(TOPICS)
-        except CatalogUnavailable as error:
-            raise _unavailable(error) from error
-        for key, row in rows.items():
-            if key.startswith(TOPIC_PREFIX):
-                view.put(decode_topic(key, row.value, row.version))
-        return view
-
-    def _pass(self, version: Version) -> Awaitable[None]:
-        """Done when the feed has brought everything up to `version`."""
-        passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if version <= self._passed:
-            passed.set_result(None)
-        elif self._failure is not None:
-            passed.set_exception(RiverlogError(ErrorKind.STORAGE, self._failure))
-        else:
-            self._waiting.append((version, passed))
-        return passed
 
     async def _forget(self, facts: TopicFacts) -> None:
         """The row goes once the logs have gone. Not done, it is done at the next start."""
@@ -426,156 +346,10 @@ class Topics:
 
     async def _finish_delete(self, facts: TopicFacts) -> None:
         log.info("finishing the deletion of topic %s (%s)", facts.name, topic_id_text(facts.topic_id))
-        await self._engine_deletes(facts)
+        await self._cache.delete_logs(facts)
         await self._forget(facts)
 
-    # following
-
-    async def _follow(self) -> None:
-        try:
-            async for changes in self._catalog.feed(self._passed):
-                await self._apply(changes)
-                self._passed = changes[-1].version
-                due = [waiter for version, waiter in self._waiting if version <= self._passed]
-                self._waiting = [waiting for waiting in self._waiting if waiting[0] > self._passed]
-                for waiter in due:
-                    if not waiter.done():
-                        waiter.set_result(None)
-            self._fail("the catalog is closed")
-        except CatalogUnavailable as error:
-            self._fail(str(error))
-
-    def _fail(self, message: str) -> None:
-        self._failure = self._failure or message
-        for _, waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(RiverlogError(ErrorKind.STORAGE, self._failure))
-        self._waiting = []
-
-    async def _apply(self, changes: Sequence[Changed]) -> None:
-        """In order within a name, because one name is one place on the disk; names side by side."""
-        by_name: dict[TopicName, list[TopicFacts | TopicId]] = defaultdict(list)
-        for change in changes:
-            if change.scope != TOPICS or not change.key.startswith(TOPIC_PREFIX):
-                continue
-            if change.value is None:
-                topic_id = TopicId(bytes.fromhex(change.key.removeprefix(TOPIC_PREFIX)))
-                if (known := self._view.facts.get(topic_id)) is not None:
-                    by_name[known.name].append(topic_id)
-            else:
-                facts = decode_topic(change.key, change.value, change.version)
-                by_name[facts.name].append(facts)
-
-        async def in_order(steps: Sequence[TopicFacts | TopicId]) -> None:
-            for step in steps:
-                await self._step(step)
-
-        if len(by_name) == 1:
-            await in_order(next(iter(by_name.values())))
-        elif by_name:
-            await asyncio.gather(*map(in_order, by_name.values()))
-
-    async def _step(self, step: TopicFacts | TopicId) -> None:
-        """One row of the feed: the engine first where a log is made, the cache first where one goes."""
-        if not isinstance(step, TopicFacts):
-            known = self._view.facts.get(step)
-            self._view.drop(step)
-            if known is not None and step in self._by_id:
-                self._unpublish(known)
-                await self._engine_deletes(known)
-            return
-        self._view.put(step)
-        if step.deleting:
-            self._unpublish(step)
-            await self._engine_deletes(step)
-            return
-        assert self._engine is not None
-        before = self._by_id.get(step.topic_id)
-        if before is None or before.partition_count < step.partition_count:
-            try:
-                await self._engine.open_topic(self._topic_log(step))
-            except RiverlogError as error:
-                log.error("the logs of topic %s could not be made: %s", step.name, error.message)
-                self._open_failures[step.topic_id] = error
-                if before is None:
-                    return
-        topic = self._publish(step)
-        if before is not None and before.config != topic.config:
-            self._engine.configure(topic.topic_id, log_config(topic.config))
-
-    async def _engine_deletes(self, facts: TopicFacts) -> None:
-        assert self._engine is not None
-        try:
-            await self._engine.delete_topic(facts.topic_id)
-        except RiverlogError as error:
-            if error.kind is not ErrorKind.UNKNOWN_TOPIC:
-                log.error("the logs of deleted topic %s could not be removed: %s", facts.name, error.message)
-
-    # the cache
-
-    def _publish(self, facts: TopicFacts) -> Topic:
-        topic = self._topic(facts)
-        before = self._by_id.get(topic.topic_id)
-        self._by_id[topic.topic_id] = self._by_name[topic.name] = topic
-        for watcher in self._watchers:
-            watcher(before, topic)
-        return topic
-
-    def _unpublish(self, facts: TopicFacts) -> None:
-        if (topic := self._by_id.pop(facts.topic_id, None)) is not None:
-            if self._by_name.get(topic.name) is topic:
-                del self._by_name[topic.name]
-            for watcher in self._watchers:
-                watcher(topic, None)
-
-    def _topic(self, facts: TopicFacts) -> Topic:
-        return Topic(
-            topic_id=facts.topic_id,
-            name=facts.name,
-            partition_count=facts.partition_count,
-            replication_factor=facts.replication_factor,
-            overrides=facts.overrides,
-            config=self._resolve(facts),
-            version=facts.version,
-        )
-
-    def _resolve(self, facts: TopicFacts) -> TopicConfig:
-        """A topic that contradicts the broker's newer defaults is served with the defaults, and said."""
-        try:
-            return resolve(facts.overrides, self._rules.defaults)
-        except RiverlogError as error:
-            log.error("topic %s: %s; its configs are ignored until it is altered", facts.name, error.message)
-            return resolve({}, self._rules.defaults)
-
-    def _topic_log(self, facts: TopicFacts) -> TopicLog:
-        return TopicLog(
-            topic_id=facts.topic_id,
-            name=facts.name,
-            partition_count=facts.partition_count,
-            config=log_config(self._resolve(facts)),
-        )
-
-
-def log_config(config: TopicConfig) -> LogConfig:
-    """An engine's part of a topic's configuration."""
-    return LogConfig(
-        segment_bytes=config.segment_bytes,
-        segment_ms=config.segment_ms,
-        index_interval_bytes=config.index_interval_bytes,
-        segment_index_bytes=config.segment_index_bytes,
-        retention_ms=config.retention_ms,
-        retention_bytes=config.retention_bytes,
-        cleanup_delete=config.cleanup_delete,
-        cleanup_compact=config.cleanup_compact,
-        file_delete_delay_ms=config.file_delete_delay_ms,
-        flush_messages=config.flush_messages,
-        flush_ms=config.flush_ms,
-        log_append_time=config.log_append_time,
-        durability=Durability(config.durability),
-    )
-
-
-def _live(view: _View, topic: Topic) -> TopicFacts:
+def _live(view: View, topic: Topic) -> TopicFacts:
     """The facts to decide on. Raises UNKNOWN_TOPIC where the topic went meanwhile."""
     facts = view.facts.get(topic.topic_id)
     if facts is None or facts.deleting:
@@ -592,7 +366,3 @@ async def _each(works: Iterable[Coroutine[Any, Any, Topic]]) -> Sequence[Topic |
             raise outcome
         done.append(outcome)
     return done
-
-
-def _unavailable(error: CatalogUnavailable) -> RiverlogError:
-    return RiverlogError(ErrorKind.STORAGE, f"the catalog is not available: {error}")

@@ -11,7 +11,7 @@ import pytest
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import NO_TOPIC_ID, TopicId, TopicName
 from riverlog.broker.settings import BrokerSettings
-from riverlog.broker.topics import TOPICS, Topic, log_config
+from riverlog.broker.topic_cache import TOPICS, Topic, log_config
 from riverlog.catalog.contract import Change, CommitId
 from riverlog.catalog.memory import MemoryCatalog
 from riverlog.state.access import LIBRARY_CALLER, DenyAll

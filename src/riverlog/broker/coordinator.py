@@ -111,6 +111,7 @@ class Coordinator:
 
     async def start(self) -> None:
         """Loads the groups that there are in the background, so that the sessions of their members begin to count."""
+        self._topics.watch(self._topic_changed)
         self._tasks.start(self._load_all(), name="load")
         self._tasks.start(self._expire_regularly(), name="offset expiry")
 
@@ -302,17 +303,6 @@ class Coordinator:
         token = self._token()
         return cast(Description, await self._ask(group_id, Describe(token), token))
 
-    def allowed_operations(self, caller: Caller, group_id: str) -> Sequence[Operation]:
-        """Which of a group's operations the caller may do."""
-        operations = (
-            Operation.READ,
-            Operation.DELETE,
-            Operation.DESCRIBE,
-            Operation.DESCRIBE_CONFIGS,
-            Operation.ALTER_CONFIGS,
-        )
-        return [one for one in operations if self._allows(caller, one, ResourceKind.GROUP, group_id)]
-
     async def list_groups(
         self, caller: Caller, states: Collection[str] = (), types: Collection[str] = ()
     ) -> Sequence[GroupListing]:
@@ -349,10 +339,14 @@ class Coordinator:
         for group_id, runner in list(self._runners.items()):
             yield group_id, runner.machine.state, len(runner.machine.membership)
 
+    def _topic_changed(self, before: TopicFacts | None, after: TopicFacts | None) -> None:
+        if before is not None and after is None:
+            self.topics_deleted([before.topic_id])
+
     def topics_deleted(self, topic_ids: Collection[TopicId]) -> None:
         """Their offsets go."""
         for runner in list(self._runners.values()):
-            runner.tell(DropTopics(topic_ids))
+            self._tell_safely(runner, DropTopics(topic_ids))
 
     async def cut_offsets_beyond(self, partition: PartitionId, log_end: int) -> int:
         """The partition lost its tail: what groups have committed beyond its end is cut back. Gives how many had."""

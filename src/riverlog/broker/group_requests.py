@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from riverlog.base.errors import ErrorKind
@@ -28,6 +28,9 @@ class KnownTopics(Protocol):
     def by_name(self) -> Mapping[TopicName, TopicFacts]: ...
     @property
     def by_id(self) -> Mapping[TopicId, TopicFacts]: ...
+    def watch(self, changed: Callable[[TopicFacts | None, TopicFacts | None], None]) -> None:
+        """`changed(before, after)` on the loop after each change; after None: the topic was deleted."""
+        ...
 
 
 class JoinAsked(NamedTuple):

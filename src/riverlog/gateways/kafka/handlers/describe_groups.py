@@ -6,9 +6,8 @@ error, from v6 on it is GROUP_ID_NOT_FOUND with a message.
 
 from __future__ import annotations
 
-from typing import Final
-
 from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.gateways.kafka.authorized import NOT_ASKED, authorized_operations
 from riverlog.gateways.kafka.dispatch import Call, handles
 from riverlog.gateways.kafka.group_codes import group_code
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
@@ -18,9 +17,8 @@ from riverlog.gateways.kafka.schema.describe_groups import (
     DescribeGroupsRequest,
     DescribeGroupsResponse,
 )
+from riverlog.state.access import Resource, ResourceKind
 from riverlog.state.groups.commands import GroupState
-
-NO_OPERATIONS: Final = -(2**31)  # not asked for
 
 
 @handles(ApiKey.DESCRIBE_GROUPS, versions=range(0, 7))
@@ -30,9 +28,8 @@ async def describe_groups(call: Call, request: DescribeGroupsRequest) -> Describ
 
 
 async def _describe(call: Call, group_id: str, with_operations: bool) -> DescribedGroup:
-    groups = call.broker.groups
     try:
-        description = await groups.describe(call.caller, group_id)
+        description = await call.broker.groups.describe(call.caller, group_id)
         if description.state is GroupState.DEAD and call.version >= 6:
             raise RiverlogError(ErrorKind.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
     except RiverlogError as refusal:
@@ -43,9 +40,9 @@ async def _describe(call: Call, group_id: str, with_operations: bool) -> Describ
             error_message=refusal.message,
             group_state=GroupState.DEAD.value if is_missing else "",
         )
-    operations = NO_OPERATIONS
+    operations = NOT_ASKED
     if with_operations:
-        operations = sum(1 << one.value for one in groups.allowed_operations(call.caller, group_id))
+        operations = authorized_operations(call.broker.access, call.caller, Resource(ResourceKind.GROUP, group_id))
     return DescribedGroup(
         group_id=group_id,
         group_state=description.state.value,

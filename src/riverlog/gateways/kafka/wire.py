@@ -11,7 +11,7 @@ under `schema/` know nothing of it. See docs/formats/kafka-wire.md.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn, Protocol, TypeAlias, TypeVar, cast
 
@@ -281,12 +281,25 @@ def _codec(api_key: int) -> Any:
     return codec
 
 
+def load_codecs(api_keys: Iterable[int]) -> None:
+    """Imports the code of those keys now (about 3 ms each), rather than while the first request of a kind waits."""
+    for api_key in api_keys:
+        _codec(api_key)
+
+
 def is_flexible(api_key: int, version: int) -> bool:
     """Whether that version has compact lengths and tagged fields. Raises KeyError for an unknown key."""
     return version >= VERSIONS[api_key][2]
 
 
-def _read(read: Reader | None, what: str, version: int, buffer: bytes | bytearray | memoryview, position: int) -> Any:
+def _read(
+    read: Reader | None,
+    what: str,
+    version: int,
+    buffer: bytes | bytearray | memoryview,
+    position: int,
+    may_be_longer: bool = False,
+) -> Any:
     if read is None:
         raise DecodeError(f"{what} has no version {version}")
     view = buffer if isinstance(buffer, memoryview) else memoryview(buffer)
@@ -299,20 +312,23 @@ def _read(read: Reader | None, what: str, version: int, buffer: bytes | bytearra
     if stop != len(view):
         if stop > len(view):
             raise DecodeError(f"{what} version {version}: a value ends at position {stop}, the bytes at {len(view)}")
+        if may_be_longer:
+            return message
         raise DecodeError(f"{what} version {version}: {len(view) - stop} bytes too many at position {stop}")
     return message
 
 
 def decode_request(api_key: int, version: int, buffer: bytes | bytearray | memoryview, position: int = 0) -> Any:
-    """The request whose body is all of `buffer` from `position` on. Its `records` are views of `buffer`.
+    """The request whose body begins at `position` of `buffer`. Its `records` are views of `buffer`.
 
-    Raises DecodeError, for an unknown key or version too.
+    Bytes after it are ignored, as Kafka does: where librdkafka asks for the metadata of all topics, it sends three too
+    many (it writes the null array with four bytes). Raises DecodeError, for an unknown key or version too.
     """
     try:
         codec = _codecs.get(api_key) or _codec(api_key)
     except KeyError:
         raise DecodeError(f"there is no api key {api_key}") from None
-    return _read(codec.READ_REQUEST.get(version), codec.REQUEST, version, buffer, position)
+    return _read(codec.READ_REQUEST.get(version), codec.REQUEST, version, buffer, position, may_be_longer=True)
 
 
 def decode_response(api_key: int, version: int, buffer: bytes | bytearray | memoryview) -> tuple[int, Any]:

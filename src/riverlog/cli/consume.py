@@ -151,7 +151,9 @@ class _Reader:
         """Records as they come, an empty list now and then; ends where `-e` says."""
         while not self._ended():
             with explained(self.bootstrap):
-                polled = self.consumer.consume(messages_at_once, poll_seconds)
+                first = self.consumer.poll(poll_seconds)
+                more = self.consumer.consume(messages_at_once - 1, 0) if first is not None else []
+            polled = [] if first is None else [first, *more]
             yield [message for message in polled if self._is_wanted(message)]
 
     def _is_wanted(self, message: Any) -> bool:

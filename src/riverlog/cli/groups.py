@@ -147,10 +147,11 @@ def _commit(client: AdminClient, name: str, offsets: dict[Partition, int], boots
     request = [ConsumerGroupTopicPartitions(name, [TopicPartition(*one, offset) for one, offset in offsets.items()])]
     try:
         answer = client.alter_consumer_group_offsets(request, request_timeout=answer_seconds_max)[name].result()
+        errors = [one.error for one in answer.topic_partitions if one.error is not None]
     except KafkaException as error:
-        if error.args[0].code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP):
-            raise CommandError(f"group {name!r} has members, whose commits would win: stop them first") from error
-        raise CommandError(explain(error.args[0], bootstrap)) from error
-    for one in answer.topic_partitions:
-        if one.error is not None:
-            raise CommandError(f"{one.topic}-{one.partition}: {explain(one.error, bootstrap)}")
+        errors = [error.args[0]]
+    if not errors:
+        return
+    if errors[0].code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP):
+        raise CommandError(f"group {name!r} has members, whose commits would win: stop them first")
+    raise CommandError(explain(errors[0], bootstrap))

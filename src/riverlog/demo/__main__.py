@@ -152,7 +152,7 @@ class _Rate(ProgressColumn):
 
 def _table(expected: Tally, found: Tally) -> Table:
     names = airlines()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("carrier", no_wrap=True)
     for column in ("flights", "read back", "miles", "read back"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -51,7 +51,9 @@ def parse_listeners(text: str, *, controllers: Sequence[str] = (), protocols: st
         if name in controllers:
             continue
         if (protocol := protocol_of.get(name, name).upper()) != "PLAINTEXT":
-            raise ValueError(f"listener {name} is {protocol}, and TLS and SASL are not built yet: give PLAINTEXT://HOST:PORT")
+            raise ValueError(
+                f"listener {name} is {protocol}, and TLS and SASL are not built yet: give PLAINTEXT://HOST:PORT"
+            )
         found.append(parse_host_port(address))
     if len(found) != 1:
         raise ValueError(f"it names {len(found)} listeners for clients: give one PLAINTEXT://HOST:PORT")

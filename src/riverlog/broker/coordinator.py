@@ -142,7 +142,7 @@ class Coordinator:
             member_id=asked.member_id,
             instance_id=asked.instance_id,
             client_id=caller.client_id,
-            client_host="/" + caller.peer.rpartition(":")[0].strip("[]"),
+            client_host="/" + (caller.peer.rpartition(":")[0] or caller.peer).strip("[]"),
             session_timeout_ms=asked.session_timeout_ms,
             rebalance_timeout_ms=asked.rebalance_timeout_ms,
             protocol_type=asked.protocol_type,

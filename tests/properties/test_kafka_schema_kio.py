@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from riverlog.gateways.kafka.wire import Message as Value
 from tests.properties.kafka_schema_values import (
-    MESSAGES, all_cases, build, decode, encode, examples, present_fields, struct_values, versions_of,
+    MESSAGES,
+    all_cases,
+    build,
+    decode,
+    encode,
+    examples,
+    present_fields,
+    struct_values,
+    versions_of,
 )  # fmt: skip
 from tools.kafka_schema.definitions import Message, Module, Struct
 

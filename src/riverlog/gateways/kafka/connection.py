@@ -165,7 +165,7 @@ class Connection:
         self._lent: bytearray | None = None  # of the last request, until the loop reads again
         self._slots: list[Slot] = []
         self.requests_in_flight = 0  # expected and not filled
-        self.bytes_in_flight = 0  # of their frames, and of the one that is on its way
+        self.bytes_in_flight = 0  # of their frames, and held for the one that is on its way
         self.requests_received = 0
         self.is_closed = False
 
@@ -239,7 +239,7 @@ class Connection:
         self._frame[:filled] = start
         self._filled = filled
         self._size = size
-        self.bytes_in_flight += size
+        self.bytes_in_flight += len(self._frame)
 
     def _make_room(self) -> None:
         """Doubles a frame's buffer that is full before the frame is."""
@@ -247,6 +247,7 @@ class Connection:
         if frame is not None and self._filled == len(frame) < self._size:
             larger = self._pool.take(min(self._size, 2 * len(frame)))
             larger[: self._filled] = frame
+            self.bytes_in_flight += len(larger) - len(frame)
             self._pool.give(frame)
             self._frame = larger
 
@@ -269,7 +270,7 @@ class Connection:
     def _complete_frame(self) -> Request:
         frame = self._frame
         assert frame is not None
-        self.bytes_in_flight -= self._size
+        self.bytes_in_flight -= len(frame)
         self._frame = None
         self._lent = frame
         return self._request(memoryview(frame)[: self._size])
@@ -345,9 +346,9 @@ class Connection:
         self.is_closed = True
         self._reclaim()
         if self._frame is not None:
+            self.bytes_in_flight -= len(self._frame)
             self._pool.give(self._frame)
             self._frame = None
-            self.bytes_in_flight -= self._size
         slots, self._slots = self._slots, []
         for slot in slots:
             if slot.is_filled:

@@ -14,7 +14,7 @@ from riverlog.storage.contract import LogConfig, LogSize, TopicLog, Watermarks
 
 
 class RecordingEngine:
-    """`calls` are texts such as `open a 4`. `failures` counts down: that many `open_topic` fail with a full disk.
+    """`calls` are texts such as `open a 4`. `failures` counts down: that many `open_topic` raise `failure`.
     Partitions in `offline` raise STORAGE."""
 
     node_id = NodeId(1)
@@ -24,6 +24,7 @@ class RecordingEngine:
         self.topics: dict[TopicId, TopicLog] = {}
         self.calls: list[str] = []
         self.failures = 0
+        self.failure: Exception = RiverlogError(ErrorKind.STORAGE, "no space left on the disk: make room")
         self.leader_epoch = 0
         self.offline: set[PartitionId] = set()
 
@@ -33,7 +34,7 @@ class RecordingEngine:
     async def open_topic(self, topic: TopicLog) -> None:
         if self.failures:
             self.failures -= 1
-            raise RiverlogError(ErrorKind.STORAGE, "no space left on the disk: make room")
+            raise self.failure
         self.calls.append(f"open {topic.name} {topic.partition_count}")
         self.topics[topic.topic_id] = topic
 

@@ -15,6 +15,7 @@ from riverlog.state.producers import NO_OFFSET, BatchMark, ProducerEntry
 from riverlog.storage.format import names, producer_snapshot, txn_index
 from riverlog.storage.format.txn_index import AbortedEntry
 from riverlog.storage.inspect import dump, dump_values, verify
+from tests.engine_directory import write_directory
 from tests.partition_files import PartitionWriter
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(600)]
@@ -67,6 +68,22 @@ def test_kafka_reads_our_segments_indexes_and_snapshots(tmp_path: Path) -> None:
     assert "producerId: 7 producerEpoch: 0" in printed
     assert "firstSequence: 195 lastSequence: 199 lastOffset: 199 offsetDelta: 4" in printed
     assert "firstOffset: 200 lastOffset: 209 lastStableOffset: 200" in printed
+
+
+def test_kafka_reads_what_the_local_engine_wrote(tmp_path: Path) -> None:
+    write_directory(tmp_path / "data", tmp_path / "killed")
+    for partition in sorted((tmp_path / "data" / names.TOPICS).iterdir()):
+        logs = sorted(partition.glob("*.log"))
+        printed = kafka_dump(
+            *logs,
+            *sorted(partition.glob("*index")),
+            *sorted(partition.glob("*.snapshot")),
+            options=("--print-data-log", "--deep-iteration"),
+        )
+        ours = [entry["offset"] for log in logs for entry in dump_values(str(log), records=True) if "offset" in entry]
+        assert [int(offset) for offset in re.findall(r"^\| offset: (\d+)", printed, re.MULTILINE)] == ours
+        assert ours == list(range(len(ours)))
+        assert "producerId: 7 producerEpoch: 0" in printed
 
 
 def test_kafka_passes_over_the_earlier_batches_of_our_snapshot(tmp_path: Path) -> None:

@@ -165,8 +165,9 @@ def _partitions(
         elif ours:
             recovery = _ALL_TO_RECOVER
         yield from _partition(path, recovery, mark, parsed.topic in compacted_topics)
-    for partition in marks.keys() - seen.keys():
-        if partition.topic_id not in deleted:
+    for partition in sorted(marks.keys() - seen.keys()):
+        mark = marks[partition]
+        if partition.topic_id not in deleted and mark.recovery_offset > mark.log_start:  # else it never had a record
             what = f"partition {partition.index} of topic {topic_id_text(partition.topic_id)} has no directory"
             place = os.path.join(os.path.dirname(topics), names.CHECKPOINT)
             yield Problem(place, 0, what, is_note=found is not None and not found.clean)
@@ -182,7 +183,8 @@ def _partition(
             files[parsed.suffix].append(parsed.base_offset)
     bases = sorted(files[names.LOG])
     if not bases:
-        yield Problem(directory, 0, "no segment", is_note=not recovery.clean)
+        if recovery.clean and (mark is None or mark.recovery_offset > mark.log_start):
+            yield Problem(directory, 0, "no segment")
         return
     epochs_path = os.path.join(directory, names.LEADER_EPOCHS)
     epochs: LeaderEpochs | None = None

@@ -14,6 +14,7 @@ from riverlog.storage.format import checkpoint, meta, names, partition_metadata,
 from riverlog.storage.format.leader_epochs import EpochEntry, LeaderEpochs
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.verify import Problem, verify
+from tests.engine_directory import write_directory
 from tests.partition_files import PartitionWriter, make_batch, simple_records
 
 
@@ -323,3 +324,30 @@ def test_a_running_broker_is_noted(data: Directory) -> None:
 def test_snapshots_restore_from_files_what_was_written(data: Directory) -> None:
     path = data.partition / names.segment_file_name(Offset(data.end), names.SNAPSHOT)
     assert producer_snapshot.decode(path.read_bytes()) == list(data.writer.producers.entries())
+
+
+def test_a_partition_that_never_had_a_record_needs_no_directory(data: Directory) -> None:
+    empty = data.mark._replace(
+        partition=data.mark.partition._replace(index=1),
+        recovery_offset=Offset(0),
+        recovery_segment=Offset(0),
+        recovery_position=Position(0),
+        segments=(),
+    )
+    (data.root / names.CHECKPOINT).write_bytes(checkpoint.encode(checkpoint.Checkpoint(True, 1, [data.mark, empty])))
+    assert data.problems() == []
+    directory = data.root / names.TOPICS / "flights-1"
+    directory.mkdir()
+    (directory / names.PARTITION_METADATA).write_bytes(partition_metadata.encode(data.writer.topic_id))
+    assert data.problems() == []
+    gone = empty._replace(recovery_offset=Offset(5))
+    (data.root / names.CHECKPOINT).write_bytes(checkpoint.encode(checkpoint.Checkpoint(True, 1, [data.mark, gone])))
+    assert data.only_problem() == Problem(str(directory), 0, "no segment")
+
+
+def test_what_the_local_engine_writes_is_sound(tmp_path: Path) -> None:
+    """After a clean stop nothing at all is found; of a killed broker's directory notes at most."""
+    write_directory(tmp_path / "data", tmp_path / "killed")
+    assert len(list((tmp_path / "data" / names.TOPICS).rglob("*.log"))) > 4
+    assert list(verify(str(tmp_path / "data"))) == []
+    assert [problem for problem in verify(str(tmp_path / "killed")) if not problem.is_note] == []

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from riverlog.gateways.kafka import wire
@@ -123,16 +124,13 @@ def cases() -> Iterator[Case]:
     for version in (3, 9, 13):
         frame = produce_request(version)
         yield Case(f"Produce v{version}: decode, 1 partition, 1 KiB", receiving(frame), 10, frame)
-        yield Case(
-            f"Produce v{version}: make and encode the answer", lambda v=version: produce_response(v), 10,
-            produce_response(version),
-        )  # fmt: skip
+        answer = partial(produce_response, version)
+        yield Case(f"Produce v{version}: make and encode the answer", answer, 10, answer())
     for version in (4, 12, 17):
         frame = fetch_request(version)
         yield Case(f"Fetch v{version}: decode, 1 partition", receiving(frame), 15, frame)
-        yield Case(
-            f"Fetch v{version}: make and encode the answer", lambda v=version: fetch_response(v), 15, fetch_response(version)
-        )
+        answer = partial(fetch_response, version)
+        yield Case(f"Fetch v{version}: make and encode the answer", answer, 15, answer())
     topics = metadata_topics()
     made = metadata_response(12, topics)
     yield Case("Metadata v12: make and encode 100 x 10", lambda: metadata_response(12, metadata_topics()), 5000, made)
@@ -170,9 +168,8 @@ def import_costs() -> str:
         environment = os.environ | {"PYTHONPYCACHEPREFIX": directory}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [sys.executable, "-c", IMPORTS]
-        for _ in range(2):
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return done.stdout
+        subprocess.run(command, capture_output=True, check=True, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
 
 def main(arguments: list[str] | None = None) -> int:

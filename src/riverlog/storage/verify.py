@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from riverlog.base.ids import LeaderEpoch, Offset, PartitionId, TopicId, topic_id_text
+from riverlog.base.ids import Offset, PartitionId, TopicId, topic_id_text
 from riverlog.base.units import INT64_MAX
 from riverlog.storage.format import checkpoint, meta, names, partition_metadata, producer_snapshot, txn_index
 from riverlog.storage.format.errors import FormatError
@@ -237,13 +237,14 @@ def _segment(
     yield from _load_indexes(stem, base_offset, offsets, times, recovery)
     with open(path, "rb", buffering=0) as file:
         segment.size = os.fstat(file.fileno()).st_size
+        log_start = mark.log_start if mark is not None else INT64_MAX
         noted_at = mark.recovery_position if mark is not None and mark.recovery_segment == base_offset else None
         try:
             for batch in stored_batches(file):
                 header = batch.header
                 if batch.position == noted_at:
                     segment.offset_at = header.base_offset
-                for what in _defects(batch, expected, leader_epoch, allow_gaps, epochs):
+                for what in _defects(batch, expected, leader_epoch, allow_gaps, epochs, log_start):
                     yield Problem(path, batch.position, what, recovery.may_repair(base_offset, batch.position))
                 offsets.batch(batch.position, header.last_offset)
                 times.batch(header.max_timestamp, header.base_offset, header.last_offset)
@@ -265,9 +266,14 @@ def _segment(
 
 
 def _defects(
-    batch: StoredBatch, expected: Offset, leader_epoch: int, allow_gaps: bool, epochs: LeaderEpochs | None
+    batch: StoredBatch,
+    expected: Offset,
+    leader_epoch: int,
+    allow_gaps: bool,
+    epochs: LeaderEpochs | None,
+    log_start: int,
 ) -> Iterator[str]:
-    """What is wrong with one batch whose place and length are right."""
+    """What is wrong with one batch whose place and length are right. Below the log start no epoch is noted."""
     header = batch.header
     if not batch.crc_ok:
         yield f"the CRC of the batch of offset {header.base_offset} is not that of its bytes"
@@ -275,7 +281,7 @@ def _defects(
         yield defect[1]
     if epochs is not None and header.leader_epoch != leader_epoch:
         noted = epochs.epoch_of(Offset(header.base_offset))
-        if noted not in (header.leader_epoch, LeaderEpoch(-1)):
+        if noted != header.leader_epoch and (noted >= 0 or header.base_offset >= log_start):
             what = f"leader epoch {header.leader_epoch} at offset {header.base_offset}"
             yield f"{what}, where {names.LEADER_EPOCHS} has {noted}"
 

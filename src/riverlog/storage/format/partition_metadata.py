@@ -25,6 +25,10 @@ def decode(data: bytes | bytearray | memoryview) -> TopicId:
     if not lines[1].startswith(b"topic_id: "):
         raise FormatError(position, "partition metadata without a topic id")
     try:
-        return topic_id_of_text(lines[1][10:].strip().decode("ascii"))
+        text = lines[1][10:].strip().decode("ascii")
+        topic_id = topic_id_of_text(text)
     except ValueError as error:
         raise FormatError(position, str(error)) from error
+    if topic_id_text(topic_id) != text:
+        raise FormatError(position, f"{text!r} is not how a topic id is written")
+    return topic_id

@@ -34,3 +34,9 @@ def test_the_file_is_kafkas_text() -> None:
 def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(FormatError):
         partition_metadata.decode(data)
+
+
+def test_an_id_has_one_spelling() -> None:
+    """The last of the 22 characters has bits that no id uses: a flipped one must not go unseen."""
+    with pytest.raises(FormatError, match="is not how a topic id is written"):
+        partition_metadata.decode(partition_metadata.encode(TOPIC_ID)[:-1] + b"x")

@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,7 +37,8 @@ def main() -> int:
     arguments.add_argument("--flights", type=int, metavar="N", help="only the first N flights [default: all]")
     limit: int | None = arguments.parse_args().flights
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt_once)
     clock = SystemClock()
     directory = Path(tempfile.mkdtemp(prefix="riverlog-demo-"))
     broker = DemoBroker(directory, clock=clock, settings=[GROUP_DELAY])
@@ -76,7 +76,8 @@ class Demo:
         """What differs, in sentences; none if all is well."""
         with self.console.status("computing from the CSV what must come out …"):
             expected = tally(rows(self.limit))
-        self.broker.start()
+        with ThreadPoolExecutor(1) as pool:  # a signal cannot come between the process and our knowing of it
+            pool.submit(self.broker.start).result()
         self.console.print(f"{self.broker.ready_line or self.broker.bootstrap}", soft_wrap=True, markup=False)
         create_topic(self.broker.bootstrap)
         self._write(expected.count)
@@ -170,15 +171,15 @@ def _table(expected: Tally, found: Tally) -> Table:
     return table
 
 
-def _as_interrupt(signum: int, frame: FrameType | None) -> None:
+def _interrupt_once(signum: int, frame: FrameType | None) -> None:
+    _undisturbed()
     raise KeyboardInterrupt
 
 
 def _undisturbed() -> None:
-    """The broker is stopped in any case: further Ctrl-C must not cut that short."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """From here on the broker is being stopped: a further Ctrl-C must not cut that short."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

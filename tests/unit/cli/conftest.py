@@ -31,9 +31,7 @@ class _Stdin:
 
 
 @pytest.fixture
-def run(
-    riverlog_broker: Broker, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> Run:
+def run(riverlog_broker: Broker, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
     """`run("topic", "list")`; `stdin` is what the command is given to read."""
     monkeypatch.setenv("RIVERLOG_BOOTSTRAP", riverlog_broker.bootstrap_servers)
 

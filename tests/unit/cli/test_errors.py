@@ -36,7 +36,9 @@ def test_each_failure_has_its_exit_code_and_one_line(
 
 def test_a_reader_who_has_had_enough_ends_it_quietly() -> None:
     """As `riverlog … | head`: the pipe is closed while there is still much to write."""
-    code = "from riverlog.cli.errors import guarded\ndef much():\n for _ in range(100_000): print('x' * 100)\n return 1\n"
+    code = (
+        "from riverlog.cli.errors import guarded\ndef much():\n for _ in range(100_000): print('x' * 100)\n return 1\n"
+    )
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-c", code + "raise SystemExit(guarded(much))"], stdout=writing, stderr=subprocess.PIPE

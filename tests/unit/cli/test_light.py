@@ -7,7 +7,16 @@ import sys
 
 import pytest
 
-HEAVY = ("asyncio", "sqlite3", "cyclopts", "rich", "confluent_kafka", "riverlog.storage", "riverlog.broker", "riverlog.server")
+HEAVY = (
+    "asyncio",
+    "sqlite3",
+    "cyclopts",
+    "rich",
+    "confluent_kafka",
+    "riverlog.storage",
+    "riverlog.broker",
+    "riverlog.server",
+)
 
 
 def loaded(code: str) -> set[str]:

@@ -35,7 +35,12 @@ def test_into_one_partition(run: Run) -> None:
 
 
 def test_json_keeps_keys_headers_times_and_nulls(run: Run, riverlog_topic: str) -> None:
-    line = {"key": None, "value": "v", "timestamp": 1_357_034_400_000, "headers": [{"key": "h", "value_base64": "/w=="}]}
+    line = {
+        "key": None,
+        "value": "v",
+        "timestamp": 1_357_034_400_000,
+        "headers": [{"key": "h", "value_base64": "/w=="}],
+    }
     done = run("produce", riverlog_topic, "--json", stdin=json.dumps(line).encode() + b"\n\n")
     assert json.loads(done.out) == {"topic": riverlog_topic, "records": 1}
     found = json.loads(run("consume", riverlog_topic, "-e", "--json").out)
@@ -44,7 +49,10 @@ def test_json_keeps_keys_headers_times_and_nulls(run: Run, riverlog_topic: str) 
 
 def test_a_malformed_line_is_named_and_what_came_before_is_kept(run: Run, riverlog_topic: str) -> None:
     done = run("produce", riverlog_topic, "--json", stdin=b'{"value":"a"}\n{"value":5}\n')
-    assert (done.status, done.err) == (1, "riverlog: line 2: value is not a text: write JSON inside it as a quoted text\n")
+    assert (done.status, done.err) == (
+        1,
+        "riverlog: line 2: value is not a text: write JSON inside it as a quoted text\n",
+    )
     assert run("consume", riverlog_topic, "-e").out == "a\n"
 
 

@@ -19,9 +19,7 @@ headers = st.lists(st.tuples(st.text(max_size=10), maybe_bytes), max_size=3)
 def test_what_is_printed_is_read_back(
     key: bytes | None, value: bytes | None, timestamp_ms: int | None, of_record: list[tuple[str, bytes | None]]
 ) -> None:
-    line = to_json(
-        topic="t", partition=3, offset=7, timestamp_ms=timestamp_ms, key=key, value=value, headers=of_record
-    )
+    line = to_json(topic="t", partition=3, offset=7, timestamp_ms=timestamp_ms, key=key, value=value, headers=of_record)
     assert "\n" not in line
     assert from_json(line.encode()) == NewRecord(key, value, timestamp_ms, tuple(of_record))
 

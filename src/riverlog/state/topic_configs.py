@@ -129,16 +129,16 @@ _SPECS: Final = (
     ConfigSpec(
         name="cleanup.policy", type=_LIST, default="delete", choices=("compact", "delete"),
         broker_names=_named("log.cleanup.policy"),
-        documentation="Old records go: delete (by retention), compact (the last one of each key stays), or both.",
+        documentation="Old records go by retention (delete), by key (compact: kept, not done yet), or both.",
     ),
     ConfigSpec(
         name="compression.gzip.level", type=_INT, default="-1", low=1, high=9, also=-1,
-        broker_names=_named("compression.gzip.level"), obeyed=False,
+        broker_names=_named("compression.gzip.level"),
         documentation="The level where the broker itself compresses with gzip.",
     ),
     ConfigSpec(
         name="compression.lz4.level", type=_INT, default="9", low=1, high=17,
-        broker_names=_named("compression.lz4.level"), obeyed=False,
+        broker_names=_named("compression.lz4.level"),
         documentation="The level where the broker itself compresses with lz4.",
     ),
     ConfigSpec(
@@ -148,7 +148,7 @@ _SPECS: Final = (
     ),
     ConfigSpec(
         name="compression.zstd.level", type=_INT, default="3", low=-131072, high=22,
-        broker_names=_named("compression.zstd.level"), obeyed=False,
+        broker_names=_named("compression.zstd.level"),
         documentation="The level where the broker itself compresses with zstd.",
     ),
     ConfigSpec(

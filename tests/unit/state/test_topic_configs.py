@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from riverlog.base.errors import ErrorKind, RiverlogError
@@ -114,3 +116,12 @@ def test_lags_that_contradict_each_other_are_refused() -> None:
 
 def test_types_have_the_protocols_numbers() -> None:
     assert (ConfigType.BOOLEAN, ConfigType.LONG, ConfigType.LIST) == (1, 5, 7)
+
+
+def test_the_guide_names_each_config_where_it_belongs() -> None:
+    guide = (Path(__file__).parents[3] / "docs/guide/topics.md").read_text(encoding="utf-8")
+    obeyed, kept = guide.split("### Obeyed")[1].split("### Kept and shown, not obeyed yet")
+    for name, spec in TOPIC_CONFIGS.items():
+        row = f"| `{name}` | {f'`{spec.default}` ' if spec.default else ''}|"
+        assert (row in obeyed) == spec.obeyed, name
+        assert (row in kept) != spec.obeyed, name

@@ -3,8 +3,9 @@
 Invariant: what is remembered of a producer is exactly what its last batches in this log say. The engine asks `check`,
 writes, then tells `apply`, with nothing between the two; a replay of the log tells `apply` alone. Rules and errors are
 Kafka 4's: a producer that is not known here may begin with any sequence, a new epoch begins with sequence 0, an epoch
-never falls, and the last five batches are answered as duplicates. Not here: who may use a producer id, transactions'
-decisions (their coordinator), durability of the original of a duplicate (the engine).
+never falls, and the last five batches are answered as duplicates; UNKNOWN_PRODUCER_ID and DUPLICATE_SEQUENCE are never
+answered. Held to a real Kafka, batch for batch, by tests/clients/test_kafka_producers.py. Not here: who may use a
+producer id, transactions' decisions (their coordinator), durability of the original of a duplicate (the engine).
 """
 
 from __future__ import annotations

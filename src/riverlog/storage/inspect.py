@@ -43,13 +43,13 @@ _SMALL_FILE_BYTES_MAX: Final = 512 * MIB  # every file but a segment is read who
 
 
 def dump(path: str, *, records: bool = False) -> Iterator[str]:
-    """A line for each entry of the file. Raises OSError where it cannot be read, ValueError where
-    its name is not one of ours. `records`: of a segment also each record."""
+    """A line for each entry of the file. Raises ValueError at the call where the name is not one of ours, OSError with
+    the first line where the file cannot be read. `records`: of a segment also each record."""
     return map(text_of, dump_values(path, records=records))
 
 
 def dump_values(path: str, *, records: bool = False) -> Iterator[Entry]:
-    """The same as JSON-able values; the first key, `kind`, says what an entry is. Raises as `dump`, at the call."""
+    """The same as JSON-able values; the first key, `kind`, says what an entry is. Raises as `dump`."""
     name = os.path.basename(path)
     if name.endswith(names.DELETED):
         name = name.removesuffix(names.DELETED)

@@ -109,7 +109,7 @@ def _topics(broker: Broker) -> Iterator[Family]:
     by_id = broker.topics.by_id
     counted = [(by_id[key].name, one) for key, one in broker.telemetry.topics.items() if key in by_id]
     for name, attribute, text in TOPIC_FAMILIES:
-        samples = (Sample({"topic": topic}, getattr(one, attribute)) for topic, one in counted)
+        samples = [Sample({"topic": topic}, getattr(one, attribute)) for topic, one in counted]
         yield Family(f"kafka_server_brokertopicmetrics_{name}", "counter", text, samples)
 
 

@@ -30,6 +30,7 @@ from riverlog.gateways.kafka.connection import (
 from riverlog.gateways.kafka.dispatch import HANDLERS, Address, Call, Hangup
 from riverlog.gateways.kafka.fetch_sessions import FetchSessions
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
+from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.gateways.kafka.wire import EncodeError, encode_response
 from riverlog.state.access import Caller
 
@@ -201,7 +202,7 @@ class KafkaSession:
     ) -> Sequence[Any]:
         code = getattr(response, "error_code", 0)
         if code:
-            counters.errors[getattr(code, "name", str(code))] += 1
+            counters.errors[ErrorCode(code).name] += 1
         return encode_response(api_key, version, correlation_id, response)
 
     def _refuse_version(self, request: Request) -> None:

@@ -1,0 +1,183 @@
+"""Produce requests on both settings of the in-memory engine: refusals one by one, order also where a batch must be opened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+
+from riverlog.base.errors import ErrorKind
+from riverlog.base.ids import Offset, PartitionId
+from riverlog.broker.broker import Broker
+from riverlog.broker.produce import Lane, Outcomes, Write
+from riverlog.broker.settings import BrokerSettings
+from riverlog.records.batch import records_of
+from riverlog.records.builder import build_batch
+from riverlog.records.header import read_header
+from riverlog.records.record import NewRecord
+from riverlog.state.access import LIBRARY_CALLER, DenyAll
+from riverlog.storage.contract import Acks, Appended, Fetched, Isolation, Read, Refused
+from riverlog.testing.brokers import make_topic, memory_broker
+from riverlog.testing.clock import ManualClock
+
+NOW = ManualClock().now_ms()
+
+
+def run(story: Callable[[Broker], Awaitable[None]], *, late: bool = False, **options: object) -> None:
+    async def main() -> None:
+        async with memory_broker(late=late, **options) as broker:  # type: ignore[arg-type]
+            await story(broker)
+
+    asyncio.run(main())
+
+
+def batch(value: bytes = b"v", key: bytes | None = b"k", count: int = 1, **options: object) -> bytearray:
+    return build_batch([NewRecord(NOW, key, value)] * count, **options)  # type: ignore[arg-type]
+
+
+async def settled(outcomes: Outcomes | Awaitable[Outcomes]) -> Outcomes:
+    return outcomes if isinstance(outcomes, Sequence) else await outcomes
+
+
+async def values(broker: Broker, partition: PartitionId) -> list[bytes | None]:
+    await broker.engine.cut([partition], Isolation.READ_UNCOMMITTED)
+    fetched = broker.engine.read([Read(partition, Offset(0), 1 << 20)], 1 << 20, Isolation.READ_UNCOMMITTED)
+    fetched = fetched if isinstance(fetched, Fetched) else await fetched
+    data = b"".join(bytes(part) for part in fetched.partitions[0].slices.parts)  # type: ignore[arg-type]
+    fetched.close()
+    found: list[bytes | None] = []
+    while data:
+        header = read_header(data)
+        found += [record.value for record in records_of(data, header)]
+        data = data[header.size :]
+    return found
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_each_partition_gets_its_own_outcome(late: bool) -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t", partitions=3)
+        damaged = batch()
+        damaged[-1] ^= 1
+        writes = [
+            Write(topic, 0, batch(count=3)),
+            Write(topic, 1, damaged),
+            Write(topic, 7, batch()),
+            Write(topic, 2, None),
+            Write(topic, 2, batch() + batch()),
+        ]
+        outcomes = await settled(broker.producing.produce(LIBRARY_CALLER, writes, Acks.ALL, Lane()))
+        assert isinstance(outcomes[0], Appended)
+        assert (outcomes[0].base_offset, outcomes[0].next_offset) == (0, 3)
+        kinds = [outcome.error.kind for outcome in outcomes[1:] if isinstance(outcome, Refused)]
+        assert kinds == [
+            ErrorKind.CORRUPT_MESSAGE,
+            ErrorKind.UNKNOWN_TOPIC,
+            ErrorKind.INVALID_RECORD,
+            ErrorKind.INVALID_RECORD,
+        ]
+        counters = broker.telemetry.topic(topic.topic_id)
+        assert (counters.messages_in, counters.batches_in) == (3, 1)
+
+    run(story, late=late)
+
+
+def test_acks_1_is_answered_at_once_where_the_engine_can() -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t")
+        outcomes = broker.producing.produce(LIBRARY_CALLER, [Write(topic, 0, batch())], Acks.LEADER, Lane())
+        assert isinstance(outcomes, Sequence)
+
+    run(story)
+
+
+def test_a_batch_over_the_topics_limit_is_refused() -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t", max_message_bytes="200")
+        outcomes = await settled(
+            broker.producing.produce(LIBRARY_CALLER, [Write(topic, 0, batch(b"x" * 300))], Acks.ALL, Lane())
+        )
+        assert isinstance(outcomes[0], Refused)
+        assert outcomes[0].error.kind is ErrorKind.MESSAGE_TOO_LARGE
+
+    run(story)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_order_of_a_lane_holds_where_an_earlier_batch_must_be_opened(late: bool) -> None:
+    """The first goes through a thread (another codec), the later ones need not; all share a buffer that is reused at once."""
+
+    async def story(broker: Broker) -> None:
+        slow = await make_topic(broker, "slow", compression_type="zstd")
+        lane = Lane()
+        pending = []
+        for number in range(5):
+            topic_batch = batch(b"%d" % number)
+            pending.append(broker.producing.produce(LIBRARY_CALLER, [Write(slow, 0, topic_batch)], Acks.LEADER, lane))
+            topic_batch[:] = bytes(len(topic_batch))  # the receive buffer is used for something else
+        outcomes = [await settled(one) for one in pending]
+        assert [one[0].base_offset for one in outcomes if isinstance(one[0], Appended)] == [0, 1, 2, 3, 4]
+        assert await values(broker, PartitionId(slow.topic_id, 0)) == [b"0", b"1", b"2", b"3", b"4"]
+        assert lane.tail is None
+
+    run(story, late=late)
+
+
+def test_a_plain_batch_behind_an_opened_one_waits_for_its_turn() -> None:
+    async def story(broker: Broker) -> None:
+        opened = await make_topic(broker, "opened", cleanup_policy="compact")
+        plain = await make_topic(broker, "plain")
+        lane = Lane()
+        order: list[str] = []
+        real = broker.engine.append
+
+        def append(appends: Sequence[object], acks: Acks, fences: object = ()) -> object:
+            order.append("opened" if appends[0].partition.topic_id == opened.topic_id else "plain")  # type: ignore[attr-defined]
+            return real(appends, acks)  # type: ignore[arg-type]
+
+        broker.engine.append = append  # type: ignore[method-assign,assignment]
+        first = broker.producing.produce(LIBRARY_CALLER, [Write(opened, 0, batch())], Acks.LEADER, lane)
+        second = broker.producing.produce(LIBRARY_CALLER, [Write(plain, 0, batch())], Acks.LEADER, lane)
+        other = broker.producing.produce(LIBRARY_CALLER, [Write(plain, 0, batch())], Acks.LEADER, Lane())
+        assert order == ["plain"], "another connection does not wait"
+        await asyncio.gather(first, second)  # type: ignore[arg-type]
+        assert isinstance(other, Sequence)
+        assert order == ["plain", "opened", "plain"]
+
+    run(story)
+
+
+def test_a_refused_look_leaves_the_other_partitions_alone() -> None:
+    async def story(broker: Broker) -> None:
+        compacted = await make_topic(broker, "c", partitions=2, cleanup_policy="compact")
+        writes = [Write(compacted, 0, batch(key=None)), Write(compacted, 1, batch(key=b"k"))]
+        outcomes = await settled(broker.producing.produce(LIBRARY_CALLER, writes, Acks.ALL, Lane()))
+        assert isinstance(outcomes[0], Refused)
+        assert isinstance(outcomes[1], Appended)
+
+    run(story)
+
+
+def test_who_may_not_write_is_refused() -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t")
+        broker.producing.access = DenyAll()
+        outcomes = await settled(
+            broker.producing.produce(LIBRARY_CALLER, [Write(topic, 0, batch())], Acks.ALL, Lane())
+        )
+        assert isinstance(outcomes[0], Refused)
+        assert outcomes[0].error.kind is ErrorKind.UNAUTHORIZED
+
+    run(story)
+
+
+def test_transactional_batches_are_refused_until_they_are_served() -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t")
+        data = batch(producer_id=1, producer_epoch=0, base_sequence=0, transactional=True)
+        outcomes = await settled(broker.producing.produce(LIBRARY_CALLER, [Write(topic, 0, data)], Acks.ALL, Lane()))
+        assert isinstance(outcomes[0], Refused)
+        assert outcomes[0].error.kind is ErrorKind.INVALID_TXN_STATE
+
+    run(story, settings=BrokerSettings())

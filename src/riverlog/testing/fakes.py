@@ -13,10 +13,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from riverlog.env.entropy import Entropy
-from riverlog.env.files import Buffer, File, FileLock, Locked
+from riverlog.env.files import Buffer, File, FileLock, Files, Locked
 
 
 class Unsynced(Enum):
@@ -155,6 +155,26 @@ class CrashableLock:
         self._files.locks.pop(self._path, None)
 
 
+class _Session:
+    """The files as one process uses them: dead after the next crash, so that a thread of a killed process, which in a
+    test goes on for a moment, changes nothing any more."""
+
+    def __init__(self, files: CrashableFiles) -> None:
+        self._files = files
+        self._generation = files.generation
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._files, name)
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            with self._files.lock_all:
+                if self._generation != self._files.generation:
+                    raise _error(errno.EBADF, str(arguments[0] if arguments else name))
+                return function(*arguments, **more)
+
+        return call
+
+
 class CrashableFiles:
     """The files of one machine. Threads may use them."""
 
@@ -194,6 +214,10 @@ class CrashableFiles:
             yield
         finally:
             self.gate.set()
+
+    def session(self) -> Files:
+        """What a process that may be killed is to be given."""
+        return cast(Files, _Session(self))
 
     def dump(self, directory: str) -> dict[str, bytes]:
         """Every file under a directory by its path below it."""

@@ -126,12 +126,17 @@ class LocalEngine:
         and serves. Raises RiverlogError (STORAGE) where
         another process has the directory (the message names it) or its metadata cannot be read, OSError from the disk."""
         held = opening.take(files, directory)
+        engine: LocalEngine | None = None
         try:
             meta = opening.read_meta(files, directory, settings, entropy)
             engine = cls(directory, settings, meta, held, files=files, clock=clock, executors=executors)
             await opening.open_all(engine, await topics() if callable(topics) else topics)
         except BaseException:
-            held.release()
+            if engine is not None:
+                await engine.tasks.close()
+                engine._let_go()
+            else:
+                held.release()
             raise
         engine.upkeep.start()
         return engine
@@ -411,6 +416,9 @@ class LocalEngine:
         await self.commit.drain()
         await self.tasks.close()
         await self.upkeep.last_checkpoint()
+        self._let_go()
+
+    def _let_go(self) -> None:
         for executor in (self.readers, self.maintenance, *self._syncers):
             executor.close()
         self.descriptors.close()

@@ -113,6 +113,7 @@ async def open_all(engine: LocalEngine, topics: Sequence[TopicLog]) -> None:
             engine.partitions[partition.id] = partition
             partitions[partition.name] = partition
     there = sort_directories(engine, partitions)
+    refuse_vanished(engine, there, marks)
     recovered = await recover_all(engine, there, marks, clean)
     raise_epochs(engine.partitions.values(), marks, recovered, clean)
     await engine.upkeep.first_checkpoint(marks)
@@ -131,6 +132,23 @@ def sort_directories(engine: LocalEngine, partitions: Mapping[str, LocalPartitio
         else:
             orphan(engine, name)
     return there
+
+
+def refuse_vanished(
+    engine: LocalEngine, there: Sequence[LocalPartition], marks: Mapping[PartitionId, PartitionMark]
+) -> None:
+    """A partition that had records at the last checkpoint and has no directory now: to begin anew at offset 0 would
+    give old offsets to new records. It stays offline."""
+    known = {partition.id for partition in there}
+    for partition in engine.partitions.values():
+        mark = marks.get(partition.id)
+        if mark is not None and mark.recovery_offset > 0 and partition.id not in known:
+            partition.failure = RiverlogError(
+                ErrorKind.STORAGE,
+                f"{partition.name} is offline: {partition.directory} is gone, it held offsets up to "
+                f"{mark.recovery_offset}: put it back and start again, or delete the topic",
+            )
+            log.error("%s", partition.failure.message)
 
 
 def is_of(files: Files, path: str, topic_id: TopicId) -> bool:
@@ -183,7 +201,7 @@ async def recover_all(
         counters.recovered_partitions += not one.clean
         counters.recovered_bytes += one.scanned_bytes
         counters.cut_bytes += one.cut_bytes
-    counters.offline_partitions = sum(partition.failure is not None for partition in partitions)
+    counters.offline_partitions = sum(partition.failure is not None for partition in engine.partitions.values())
     return recovered
 
 

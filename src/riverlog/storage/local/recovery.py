@@ -274,7 +274,31 @@ class Recovery:
         try:
             partition.producers.restore(producer_snapshot.decode(self.files.read(path)), offset)
         except FormatError as error:
-            raise error.at(path) from None
+            log.warning("%s; the producers are read from the segments", error.at(path).message)
+            self._rebuild_producers(offset)
+
+    def _rebuild_producers(self, end: Offset) -> None:
+        """From all batches before `end`: their headers are walked."""
+        partition = self.partition
+        assert self.mark is not None
+        partition.producers.clear()
+        active = Segment(partition.directory, self.mark.recovery_segment, self.now_ms)
+        active.size = self.mark.recovery_position
+        for segment in (*partition.segments, active):
+            file = self.files.open(segment.log_path)
+            try:
+                at, count = 0, scan_bytes
+                while at < segment.size:
+                    window = file.read_at(min(count, segment.size - at), at)
+                    found = scan(window, Position(at), check_crc=False, allow_gaps=True)
+                    for _, header in found.batches:
+                        partition.producers.apply(header, Offset(header.base_offset), self.now_ms)
+                    if not found.batches and (found.stop is not Stop.TORN or count >= segment.size - at):
+                        raise Corruption(segment.log_path, at, found.what)
+                    at, count = found.position, max(scan_bytes, found.bytes_needed)
+            finally:
+                file.close()
+        partition.producers.next_offset = end
 
     # Cutting
 
@@ -339,7 +363,7 @@ class Recovery:
         partition, mark = self.partition, self.mark
         segments = partition.segments
         if segments:
-            partition.log_start = max(partition.log_start, Offset(segments[0].base_offset if mark is None else 0))
+            partition.log_start = max(partition.log_start, segments[0].base_offset)
             last = segments[-1]
             partition.log_end = last.next_offset
             if last.index is None:

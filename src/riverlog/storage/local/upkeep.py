@@ -83,15 +83,21 @@ class Upkeep:
         self._late: dict[TopicId, int] = {}
         self._flushing: set[LocalPartition] = set()
         self._loaded: dict[Segment, None] = {}
+        self._timers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self.engine.tasks.start(self._checkpoints(), name="checkpoints")
-        self.engine.tasks.start(self._retention(), name="retention")
+        tasks = self.engine.tasks
+        self._timers = [
+            tasks.start(self._checkpoints(), name="checkpoints"),
+            tasks.start(self._retention(), name="retention"),
+        ]
 
     async def stop(self) -> None:
-        """No more timers. What runs is finished."""
+        """No more timers; what they have begun is finished."""
         async with self.busy:
-            pass
+            for timer in self._timers:
+                timer.cancel()
+        await asyncio.gather(*self._timers, return_exceptions=True)
 
     # Called by partitions
 
@@ -175,7 +181,13 @@ class Upkeep:
         await self.checkpoint(epochs_changed=True)
 
     async def last_checkpoint(self) -> None:
-        await self.checkpoint(clean=True)
+        """Of a clean stop. Where it cannot be written the next start is as after a crash, which is safe."""
+        for _ in range(2):  # the second time without the partition that could not be synced
+            try:
+                await self.checkpoint(clean=True)
+                return
+            except (OSError, RiverlogError) as error:
+                log.error("the last checkpoint could not be written: %s", error)
 
     async def checkpoint(self, *, clean: bool = False, epochs_changed: bool = False) -> None:
         """Raises OSError, or RiverlogError where a sync failed on the way; the old checkpoint is good then."""
@@ -250,7 +262,6 @@ class Upkeep:
             ),
         )
         epochs = partition.epochs.encode() if partition.unsaved_epochs else None
-        partition.unsaved_epochs = False
         return Saving(
             partition=partition,
             mark=mark,
@@ -283,6 +294,8 @@ class Upkeep:
                 if segment is not partition.segments[-1] and segment.base_offset != mark.recovery_segment:
                     segment.saved = True
                     self._loaded[segment] = None
+            if saving.epochs == partition.epochs.encode():
+                partition.unsaved_epochs = False
             partition.mark = mark
             offset = mark.recovery_offset
             for other in partition.snapshot_offsets:

@@ -1,0 +1,70 @@
+"""Kafka's rules of retention, over values."""
+
+from __future__ import annotations
+
+import pytest
+
+from riverlog.storage.contract import LogConfig
+from riverlog.storage.local.retention import NOTHING, RetentionPlan, SegmentFacts, plan_retention
+
+NOW = 1_000_000
+FOREVER = {"retention_ms": -1}
+
+
+def plan(
+    segments: list[tuple[int, int, int]], log_start: int = 0, high_watermark: int = 10**9, **config: object
+) -> RetentionPlan:
+    """Segments as (next offset, size, newest timestamp)."""
+    facts = [SegmentFacts(*segment) for segment in segments]
+    return plan_retention(
+        facts,
+        log_start=log_start,
+        high_watermark=high_watermark,
+        now_ms=NOW,
+        config=LogConfig(**config),  # type: ignore[arg-type]  # names checked by the class itself
+    )
+
+
+def test_nothing_to_do() -> None:
+    assert plan([]) == NOTHING
+    assert plan([(10, 100, NOW)]) == NOTHING
+    assert plan([(10, 100, 0)], **FOREVER) == NOTHING
+
+
+def test_by_time_goes_a_prefix() -> None:
+    segments = [(10, 100, 0), (20, 100, NOW - 50), (30, 100, 0), (40, 100, NOW)]
+    assert plan(segments, retention_ms=100) == RetentionPlan(1, False)
+    assert plan(segments, retention_ms=10) == RetentionPlan(3, False)
+
+
+def test_when_all_is_old_the_active_segment_is_rolled_first() -> None:
+    assert plan([(10, 100, 0), (20, 100, 0)], retention_ms=100) == RetentionPlan(2, True)
+    assert plan([(10, 100, 0), (10, 0, 0)], retention_ms=100) == RetentionPlan(1, False)
+    assert plan([(10, 0, 0)], retention_ms=100) == NOTHING
+
+
+def test_by_size_what_is_over_goes() -> None:
+    segments = [(10, 100, NOW), (20, 100, NOW), (30, 100, NOW)]
+    assert plan(segments, retention_bytes=300) == NOTHING
+    assert plan(segments, retention_bytes=250) == NOTHING  # the rest would be less than was promised
+    assert plan(segments, retention_bytes=200) == RetentionPlan(1, False)
+    assert plan(segments, retention_bytes=0) == RetentionPlan(3, True)
+
+
+def test_by_start_offset_also_where_nothing_else_deletes() -> None:
+    segments = [(10, 100, NOW), (20, 100, NOW), (30, 100, NOW)]
+    assert plan(segments, log_start=10, cleanup_delete=False, cleanup_compact=True) == RetentionPlan(1, False)
+    assert plan(segments, log_start=19) == RetentionPlan(1, False)
+    assert plan(segments, log_start=30) == RetentionPlan(2, False)
+
+
+@pytest.mark.parametrize("high_watermark", [0, 19])
+def test_what_readers_have_not_seen_stays(high_watermark: int) -> None:
+    segments = [(10, 100, 0), (20, 100, 0)]
+    doomed = 1 if high_watermark >= 10 else 0
+    assert plan(segments, high_watermark=high_watermark, retention_ms=1).doomed == doomed
+
+
+def test_compacted_topics_keep_what_is_old() -> None:
+    segments = [(10, 100, 0), (20, 100, 0)]
+    assert plan(segments, retention_ms=1, retention_bytes=0, cleanup_delete=False, cleanup_compact=True) == NOTHING

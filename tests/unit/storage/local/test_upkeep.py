@@ -1,0 +1,313 @@
+"""Checkpoints, retention and removal, as they happen beside the clients."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from riverlog.base.ids import Offset
+from riverlog.base.units import DAY_MS
+from riverlog.storage.contract import Acks, Isolation, LogConfig, Read, TopicLog
+from riverlog.storage.format import checkpoint
+from riverlog.storage.local.engine import LocalEngine
+from riverlog.storage.local.settings import LocalSettings
+from riverlog.testing.conformance.log_engine import (
+    P0,
+    P1,
+    TOPIC,
+    append_of,
+    appended,
+    batch_of,
+    content,
+    fetched_one,
+    fill,
+    settled,
+    values_in,
+)
+from riverlog.testing.local_world import DIRECTORY, LocalWorld
+
+PARTITION = f"{DIRECTORY}/topics/rivers-0"
+
+
+def topic(**config: Any) -> TopicLog:
+    return TopicLog(topic_id=TOPIC.topic_id, name=TOPIC.name, partition_count=3, config=LogConfig(**config))
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Threads have done their work."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def logs(world: LocalWorld, suffix: str = ".log") -> list[str]:
+    return [name for name in world.files.list(PARTITION) if name.endswith(suffix)]
+
+
+async def fill_at(engine: LocalEngine, *times: int) -> None:
+    for time in times:
+        await appended(engine, [append_of(P0, str(time), timestamps=[time])])
+
+
+def test_segments_roll_by_size_and_their_indexes_are_kafkas() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(segment_bytes=3 * len(batch_of("0")), index_interval_bytes=1)])
+        engine = await world.start()
+        await fill(engine, P0, *[[str(at)] for at in range(8)])
+        assert logs(world) == [f"{base:020d}.log" for base in (0, 3, 6)]
+        assert engine.counters.rolled_segments == 2
+        await world.stop()
+        assert logs(world, ".index") == [f"{base:020d}.index" for base in (0, 3, 6)]
+        size = len(batch_of("0"))
+        index = world.files.read(f"{PARTITION}/00000000000000000003.index")
+        assert index == b"".join(at.to_bytes(4, "big") + (size * at).to_bytes(4, "big") for at in (1, 2))
+        assert len(world.files.read(f"{PARTITION}/00000000000000000003.timeindex")) == 12
+
+    run(story)
+
+
+def test_segments_roll_by_time_of_their_records() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(segment_ms=1000, retention_ms=-1)])
+        engine = await world.start()
+        await fill_at(engine, 5000, 5900, 6000, 6001, 8000)
+        assert engine.size(P0).segments == 3
+        assert [header.base_offset for header, _ in (await fetched_one(engine, P0, 0))[1]] == [0, 1, 2]
+        await world.stop()
+
+    run(story)
+
+
+def test_a_rolled_segment_asks_for_a_checkpoint() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(segment_bytes=100)])
+        engine = await world.start()
+        before = engine.counters.checkpoints
+        await fill(engine, P0, ["a"], ["b"], ["c"])
+        await until(lambda: engine.counters.checkpoints > before)
+        mark = checkpoint.decode(world.files.read(f"{DIRECTORY}/checkpoint"))
+        assert not mark.clean
+        assert mark.partitions[0].segments
+        await world.stop()
+        assert checkpoint.decode(world.files.read(f"{DIRECTORY}/checkpoint")).clean
+
+    run(story)
+
+
+def test_checkpoints_come_with_the_clock() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(checkpoint_interval_ms=1000, sync_threads=1, read_threads=1))
+        engine = await world.start()
+        await fill(engine, P0, ["a"])
+        await asyncio.sleep(0)
+        before = engine.counters.checkpoints
+        world.clock.advance(1000)
+        await until(lambda: engine.counters.checkpoints > before)
+        await world.kill()
+        engine = await world.start()
+        assert engine.counters.recovered_bytes == 0
+        assert await values_in(engine, P0) == ["a"]
+        await world.stop()
+
+    run(story)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(segment_bytes=100)])
+        engine = await world.start()
+        before = engine.counters.checkpoints
+        world.files.inject("rename", f"{DIRECTORY}/checkpoint", errno.ENOSPC)
+        with caplog.at_level(logging.ERROR):
+            await fill(engine, P0, ["a"], ["b"])
+            await until(lambda: "could not be written" in caplog.text)
+        await engine.upkeep.checkpoint()
+        assert engine.counters.checkpoints == before + 1
+        await world.stop()
+        engine = await world.start()
+        assert engine.counters.recovered_bytes == 0
+        await world.stop()
+
+    run(story)
+
+
+def test_old_segments_are_renamed_then_removed_after_a_delay() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(segment_bytes=100, file_delete_delay_ms=60_000)])
+        engine = await world.start()
+        now_ms = world.clock.now_ms()
+        await fill_at(engine, now_ms - 8 * DAY_MS, now_ms - 8 * DAY_MS, now_ms)
+        held = await settled(engine.read([Read(P0, Offset(0), 1000)], 1000, Isolation.READ_UNCOMMITTED))
+        engine.upkeep.retain()
+        assert engine.watermarks(P0).log_start == 2
+        assert await values_in(engine, P0, 2) == [str(now_ms)]
+        await until(lambda: len(logs(world, ".log.deleted")) == 2)
+        assert logs(world) == ["00000000000000000002.log"]
+        assert len(content(held.partitions[0].slices)) > 0
+        held.close()
+        world.clock.advance(60_000)
+        await until(lambda: not logs(world, ".deleted"))
+        assert (engine.counters.deleted_segments, engine.counters.deleted_bytes > 0) == (2, True)
+        await world.stop()
+
+    run(story)
+
+
+def test_the_active_segment_rolls_when_its_records_are_too_old() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(retention_ms=1000, file_delete_delay_ms=0)])
+        engine = await world.start()
+        now_ms = world.clock.now_ms()
+        await fill_at(engine, now_ms, now_ms)
+        world.clock.advance(1500)
+        engine.upkeep.retain()
+        marks = engine.watermarks(P0)
+        assert (marks.log_start, marks.log_end) == (2, 2)
+        assert engine.size(P0).bytes == 0
+        await fill_at(engine, world.clock.now_ms())
+        assert await values_in(engine, P0, 2) == [str(world.clock.now_ms())]
+        await world.kill()
+        engine = await world.start()
+        assert engine.watermarks(P0).log_start == 2
+        assert engine.watermarks(P0).log_end == 3
+        await world.stop()
+
+    run(story)
+
+
+def test_an_emptied_log_keeps_its_offsets_over_restarts() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(retention_ms=1000, file_delete_delay_ms=0)])
+        engine = await world.start()
+        await fill_at(engine, world.clock.now_ms())
+        world.clock.advance(1500)
+        engine.upkeep.retain()
+        await world.stop()
+        engine = await world.start()
+        marks = engine.watermarks(P0)
+        assert (marks.log_start, marks.log_end) == (1, 1)
+        assert engine.counters.recovered_bytes == 0
+        await world.kill()
+        engine = await world.start()
+        marks = engine.watermarks(P0)
+        assert (marks.log_start, marks.log_end) == (1, 1)
+        await world.stop()
+
+    run(story)
+
+
+def test_retention_by_size_comes_with_the_clock_and_with_a_new_configuration() -> None:
+    async def story() -> None:
+        settings = LocalSettings(retention_check_interval_ms=1000, sync_threads=1, read_threads=1)
+        world = LocalWorld([topic(segment_bytes=100, retention_bytes=200)], settings)
+        engine = await world.start()
+        await fill(engine, P0, *[[str(at)] for at in range(6)])
+        await asyncio.sleep(0)
+        world.clock.advance(1000)
+        await until(lambda: engine.size(P0).log_start > 0)
+        assert engine.size(P0).bytes >= 200
+        engine.configure(TOPIC.topic_id, LogConfig(segment_bytes=100, retention_bytes=0))
+        await until(lambda: engine.size(P0).bytes == 0)
+        await world.stop()
+
+    run(story)
+
+
+def test_records_that_are_too_old_when_they_come_are_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()])
+        engine = await world.start()
+        old_ms = world.clock.now_ms() - 4000 * DAY_MS
+        with caplog.at_level(logging.WARNING):
+            for partition in (P0, P0, P1):
+                await appended(engine, [append_of(partition, "a", timestamps=[old_ms])])
+            await fill(engine, P0, ["no timestamp to speak of"])
+        told = [record.getMessage() for record in caplog.records if "retention.ms=-1" in record.getMessage()]
+        assert len(told) == 1
+        assert "topic rivers gets records that are 4000 days old and keeps them for 7" in told[0]
+        assert engine.counters.late_batches == 3
+        await world.stop()
+
+    run(story)
+
+
+def test_idle_producers_are_forgotten() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(producer_id_expiration_ms=1000, sync_threads=1, read_threads=1))
+        engine = await world.start()
+        await appended(engine, [append_of(P0, "a", producer=(1, 0, 0))])
+        world.clock.advance(999)
+        engine.upkeep.retain()
+        assert len(engine.producers(P0)) == 1
+        world.clock.advance(2)
+        engine.upkeep.retain()
+        assert engine.producers(P0) == []
+        await world.stop()
+        await world.start()
+        await world.stop()
+        assert logs(world, ".snapshot") == []
+
+    run(story)
+
+
+def test_old_snapshots_go_and_the_newest_stays() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()])
+        engine = await world.start()
+        for sequence in range(3):
+            await appended(engine, [append_of(P0, "a", producer=(1, 0, sequence))])
+            await engine.upkeep.checkpoint()
+        assert logs(world, ".snapshot") == ["00000000000000000003.snapshot"]
+        await world.stop()
+
+    run(story)
+
+
+def test_indexes_of_sealed_segments_are_let_go_and_loaded_again() -> None:
+    async def story() -> None:
+        settings = LocalSettings(loaded_indexes_max=2, open_files_max=3, sync_threads=1, read_threads=1)
+        world = LocalWorld([topic(segment_bytes=400, index_interval_bytes=50)], settings)
+        engine = await world.start()
+        await fill(engine, P0, *[[f"{at:03d}"] for at in range(60)])
+        await engine.upkeep.checkpoint()
+        segments = engine.partitions[P0].segments
+        assert len(segments) > 6
+        assert sum(segment.index is not None for segment in segments) <= 3
+        assert len(engine.descriptors) <= 4
+        for offset in (7, 23, 41, 58, 7):
+            assert (await values_in(engine, P0, offset))[0] == f"{offset:03d}"
+        assert sum(segment.index is not None for segment in segments) <= 3
+        assert len(engine.descriptors) <= 4
+        assert engine.counters.cold_reads > 0
+        await world.stop()
+
+    run(story)
+
+
+def test_what_is_appended_while_a_checkpoint_is_written_is_in_the_next() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(index_interval_bytes=1)])
+        engine = await world.start()
+        await fill(engine, P0, ["a"], ["b"])
+        running = asyncio.ensure_future(engine.upkeep.checkpoint())
+        for value in "cdefgh":
+            await asyncio.sleep(0)
+            engine.append([append_of(P0, value)], Acks.LEADER)
+        await running
+        await engine.upkeep.checkpoint()
+        await world.kill()
+        engine = await world.start()
+        assert engine.counters.recovered_bytes == 0
+        assert await values_in(engine, P0) == list("abcdefgh")
+        assert await values_in(engine, P0, 5) == list("fgh")
+        await world.stop()
+
+    run(story)

@@ -10,8 +10,9 @@ import pytest
 
 from tools.kafka_schema.__main__ import TARGET, differences, generate, main
 from tools.kafka_schema.classes import default_of, type_of, versions_note, write_classes
-from tools.kafka_schema.codecs import least_size, write_codec
+from tools.kafka_schema.codecs import write_codec
 from tools.kafka_schema.definitions import NO_VERSIONS, Versions, load_errors, load_modules, parse_versions, snake
+from tools.kafka_schema.layout import least_size
 
 Facts = dict[str, Any]
 

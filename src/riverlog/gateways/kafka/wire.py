@@ -1,8 +1,8 @@
 """Kafka's wire format: what the generated codecs are made of, and the four functions that everybody else calls.
 
 Promise: whatever the bytes, a decoder gives a message or raises `DecodeError`; it never reads outside the buffer and
-never makes more elements than the bytes that are left can hold. `records` are views into the buffer, never copied.
-It is not a connection (`connection.py` cuts the stream into frames), and knows no meaning of any field.
+never makes more elements than the bytes that are left can hold, or than `message_elements_max`. `records` are views into
+the buffer, never copied. It is not a connection (`connection.py` cuts the stream into frames), and knows no meaning of any field.
 
 The code of one api key is under `schema/codec/` and is imported when that key is used for the first time; the classes
 under `schema/` know nothing of it. See docs/formats/kafka-wire.md.
@@ -29,6 +29,7 @@ class HasSize(Protocol):
 Part: TypeAlias = bytes | bytearray | memoryview | HasSize
 Records: TypeAlias = bytes | bytearray | memoryview | HasSize
 
+message_elements_max: Final = 1_000_000  # of all arrays of one message: about 100 MB of Python objects at the worst
 records_inline_bytes_max: Final = 1024  # shorter ones are copied into the answer: one part less for sendmsg
 flexible_response_header_never: Final = ApiKey.API_VERSIONS  # its client does not know yet what we speak
 
@@ -129,6 +130,18 @@ def bad_count(what: str, n: int, p: int) -> NoReturn:
     raise DecodeError(f"{what} has {n} elements before position {p}, more than the bytes that are left can hold")
 
 
+# One for the process, not one a message: decoders that run on several threads at once share it, which is harmless
+# because each fills it up again when it begins.
+_elements_left: Final = [message_elements_max]
+
+
+def claim(n: int) -> None:
+    """Counts `n` elements. Without that, a frame of 100 MB could become gigabytes of objects."""
+    _elements_left[0] -= n
+    if _elements_left[0] < 0:
+        raise DecodeError(f"more than {message_elements_max} elements in one message")
+
+
 def bad_tag(tag: int, p: int) -> NoReturn:
     raise DecodeError(f"the tagged field {tag} does not end where its size says, at position {p}")
 
@@ -148,6 +161,7 @@ def numbers(b: memoryview, p: int, n: int, code: str, what: str) -> tuple[tuple[
     size = n * _SIZES[code]
     if size > len(b) - p:
         bad_count(what, n, p)
+    claim(n)
     return struct.unpack_from(f">{n}{code}", b, p), p + size
 
 
@@ -158,6 +172,7 @@ def strings(b: memoryview, p: int, n: int, what: str) -> tuple[list[str], int]:
     """`n` strings with a length of two bytes each."""
     if n * 2 > len(b) - p:
         bad_count(what, n, p)
+    claim(n)
     found = []
     for _ in range(n):
         (size,) = _SHORT.unpack_from(b, p)
@@ -173,6 +188,7 @@ def compact_strings(b: memoryview, p: int, n: int, what: str) -> tuple[list[str]
     """`n` strings with a varint as length each."""
     if n > len(b) - p:
         bad_count(what, n, p)
+    claim(n)
     found = []
     for _ in range(n):
         size, p = uvarint(b, p)
@@ -303,6 +319,7 @@ def _read(
     if read is None:
         raise DecodeError(f"{what} has no version {version}")
     view = buffer if isinstance(buffer, memoryview) else memoryview(buffer)
+    _elements_left[0] = message_elements_max
     try:
         message, stop = read(view, position)
     except DecodeError as error:

@@ -16,6 +16,11 @@ from riverlog.gateways.kafka.schema.metadata import (
     MetadataResponsePartition,
     MetadataResponseTopic,
 )
+from riverlog.gateways.kafka.schema.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopics,
+)
 from riverlog.gateways.kafka.schema.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from riverlog.gateways.kafka.wire import DecodeError, EncodeError
 
@@ -135,6 +140,28 @@ def test_librdkafka_may_ask_for_all_topics_with_three_bytes_too_many() -> None:
     """confluent-kafka 2.16, list_topics(): the null array has four bytes where one is right. Kafka ignores the rest."""
     body = bytes.fromhex("00000000010000")
     assert wire.decode_request(3, 13, body).topics is None
+
+
+@pytest.mark.parametrize("count", [wire.message_elements_max, wire.message_elements_max + 1])
+def test_a_message_has_a_limited_number_of_elements(count: int) -> None:
+    """Two bytes a topic on the wire would be seventy in memory."""
+    out = bytearray()
+    wire.put_uvarint(out, count + 1)
+    body = bytes(out) + b"\1\0" * count + bytes(4)
+    if count <= wire.message_elements_max:
+        assert len(wire.decode_request(ApiKey.METADATA, 9, body).topics) == count
+    else:
+        with pytest.raises(DecodeError, match="more than 1000000 elements"):
+            wire.decode_request(ApiKey.METADATA, 9, body)
+
+
+def test_elements_of_all_arrays_count_together() -> None:
+    group = OffsetFetchRequestGroup(
+        group_id="g", topics=[OffsetFetchRequestTopics(name="", partition_indexes=range(10_000)) for _ in range(101)]
+    )
+    frame = wire.encode_request(ApiKey.OFFSET_FETCH, 8, 1, None, OffsetFetchRequest(groups=[group]))
+    with pytest.raises(DecodeError, match="more than 1000000 elements"):
+        wire.decode_request(ApiKey.OFFSET_FETCH, 8, frame, 15)
 
 
 def test_a_known_tag_must_fill_its_size() -> None:

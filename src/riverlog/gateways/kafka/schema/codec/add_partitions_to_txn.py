@@ -22,6 +22,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_numbers,
@@ -57,6 +58,8 @@ unpack_qhi: Final = Struct(">qhi").unpack_from
 
 def read_add_partitions_to_txn_topic_0(b: memoryview, p: int, k: int) -> tuple[list[AddPartitionsToTxnTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -115,6 +118,8 @@ def write_add_partitions_to_txn_request_0(parts: list[Part], out: bytearray, m: 
 
 def read_add_partitions_to_txn_topic_3(b: memoryview, p: int, k: int) -> tuple[list[AddPartitionsToTxnTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -202,6 +207,8 @@ def write_add_partitions_to_txn_request_3(parts: list[Part], out: bytearray, m: 
 
 def read_add_partitions_to_txn_transaction_4(b: memoryview, p: int, k: int) -> tuple[list[AddPartitionsToTxnTransaction], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -280,6 +287,8 @@ def write_add_partitions_to_txn_request_4(parts: list[Part], out: bytearray, m: 
 
 def read_add_partitions_to_txn_partition_result_0(b: memoryview, p: int, k: int) -> tuple[list[AddPartitionsToTxnPartitionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, partition_error_code = unpack_ih(b, p)
         p += 6
@@ -289,6 +298,8 @@ def read_add_partitions_to_txn_partition_result_0(b: memoryview, p: int, k: int)
 
 def read_add_partitions_to_txn_topic_result_0(b: memoryview, p: int, k: int) -> tuple[list[AddPartitionsToTxnTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -347,6 +358,8 @@ def write_add_partitions_to_txn_response_0(parts: list[Part], out: bytearray, m:
 
 def read_add_partitions_to_txn_partition_result_3(b: memoryview, p: int, k: int) -> tuple[list[AddPartitionsToTxnPartitionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, partition_error_code, n = unpack_ihB(b, p)
         p += 7
@@ -358,6 +371,8 @@ def read_add_partitions_to_txn_partition_result_3(b: memoryview, p: int, k: int)
 
 def read_add_partitions_to_txn_topic_result_3(b: memoryview, p: int, k: int) -> tuple[list[AddPartitionsToTxnTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -444,6 +459,8 @@ def write_add_partitions_to_txn_response_3(parts: list[Part], out: bytearray, m:
 
 def read_add_partitions_to_txn_result_4(b: memoryview, p: int, k: int) -> tuple[list[AddPartitionsToTxnResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

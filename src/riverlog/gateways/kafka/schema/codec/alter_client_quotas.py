@@ -22,6 +22,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -53,6 +54,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_alter_client_quotas_request_entity_data_0(b: memoryview, p: int, k: int) -> tuple[list[AlterClientQuotasRequestEntityData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -75,6 +78,8 @@ def read_alter_client_quotas_request_entity_data_0(b: memoryview, p: int, k: int
 
 def read_op_data_0(b: memoryview, p: int, k: int) -> tuple[list[OpData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -91,6 +96,8 @@ def read_op_data_0(b: memoryview, p: int, k: int) -> tuple[list[OpData], int]:
 
 def read_alter_client_quotas_request_entry_data_0(b: memoryview, p: int, k: int) -> tuple[list[AlterClientQuotasRequestEntryData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_i(b, p)
         p += 4
@@ -170,6 +177,8 @@ def write_alter_client_quotas_request_0(parts: list[Part], out: bytearray, m: Al
 
 def read_alter_client_quotas_request_entity_data_1(b: memoryview, p: int, k: int) -> tuple[list[AlterClientQuotasRequestEntityData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -200,6 +209,8 @@ def read_alter_client_quotas_request_entity_data_1(b: memoryview, p: int, k: int
 
 def read_op_data_1(b: memoryview, p: int, k: int) -> tuple[list[OpData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -220,6 +231,8 @@ def read_op_data_1(b: memoryview, p: int, k: int) -> tuple[list[OpData], int]:
 
 def read_alter_client_quotas_request_entry_data_1(b: memoryview, p: int, k: int) -> tuple[list[AlterClientQuotasRequestEntryData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -334,6 +347,8 @@ def write_alter_client_quotas_request_1(parts: list[Part], out: bytearray, m: Al
 
 def read_alter_client_quotas_response_entity_data_0(b: memoryview, p: int, k: int) -> tuple[list[AlterClientQuotasResponseEntityData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -356,6 +371,8 @@ def read_alter_client_quotas_response_entity_data_0(b: memoryview, p: int, k: in
 
 def read_alter_client_quotas_response_entry_data_0(b: memoryview, p: int, k: int) -> tuple[list[AlterClientQuotasResponseEntryData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -432,6 +449,8 @@ def write_alter_client_quotas_response_0(parts: list[Part], out: bytearray, m: A
 
 def read_alter_client_quotas_response_entity_data_1(b: memoryview, p: int, k: int) -> tuple[list[AlterClientQuotasResponseEntityData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -462,6 +481,8 @@ def read_alter_client_quotas_response_entity_data_1(b: memoryview, p: int, k: in
 
 def read_alter_client_quotas_response_entry_data_1(b: memoryview, p: int, k: int) -> tuple[list[AlterClientQuotasResponseEntryData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -52,6 +53,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_alterable_config_0(b: memoryview, p: int, k: int) -> tuple[list[AlterableConfig], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -74,6 +77,8 @@ def read_alterable_config_0(b: memoryview, p: int, k: int) -> tuple[list[Alterab
 
 def read_alter_configs_resource_0(b: memoryview, p: int, k: int) -> tuple[list[AlterConfigsResource], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type, n = unpack_bh(b, p)
         p += 3
@@ -145,6 +150,8 @@ def write_alter_configs_request_0(parts: list[Part], out: bytearray, m: AlterCon
 
 def read_alterable_config_2(b: memoryview, p: int, k: int) -> tuple[list[AlterableConfig], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -175,6 +182,8 @@ def read_alterable_config_2(b: memoryview, p: int, k: int) -> tuple[list[Alterab
 
 def read_alter_configs_resource_2(b: memoryview, p: int, k: int) -> tuple[list[AlterConfigsResource], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type, n = unpack_bB(b, p)
         p += 2
@@ -278,6 +287,8 @@ def write_alter_configs_request_2(parts: list[Part], out: bytearray, m: AlterCon
 
 def read_alter_configs_resource_response_0(b: memoryview, p: int, k: int) -> tuple[list[AlterConfigsResourceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -338,6 +349,8 @@ def write_alter_configs_response_0(parts: list[Part], out: bytearray, m: AlterCo
 
 def read_alter_configs_resource_response_2(b: memoryview, p: int, k: int) -> tuple[list[AlterConfigsResourceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_uvarint,
@@ -46,6 +47,8 @@ unpack_ihB: Final = Struct(">ihB").unpack_from
 
 def read_reassignable_partition_0(b: memoryview, p: int, k: int) -> tuple[list[ReassignablePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, n = unpack_iB(b, p)
         p += 5
@@ -65,6 +68,8 @@ def read_reassignable_partition_0(b: memoryview, p: int, k: int) -> tuple[list[R
 
 def read_reassignable_topic_0(b: memoryview, p: int, k: int) -> tuple[list[ReassignableTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -182,6 +187,8 @@ def write_alter_partition_reassignments_request_1(parts: list[Part], out: bytear
 
 def read_reassignable_partition_response_0(b: memoryview, p: int, k: int) -> tuple[list[ReassignablePartitionResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -203,6 +210,8 @@ def read_reassignable_partition_response_0(b: memoryview, p: int, k: int) -> tup
 
 def read_reassignable_topic_response_0(b: memoryview, p: int, k: int) -> tuple[list[ReassignableTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_numbers,
@@ -47,6 +48,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_alter_replica_log_dir_topic_1(b: memoryview, p: int, k: int) -> tuple[list[AlterReplicaLogDirTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -66,6 +69,8 @@ def read_alter_replica_log_dir_topic_1(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_alter_replica_log_dir_1(b: memoryview, p: int, k: int) -> tuple[list[AlterReplicaLogDir], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -126,6 +131,8 @@ def write_alter_replica_log_dirs_request_1(parts: list[Part], out: bytearray, m:
 
 def read_alter_replica_log_dir_topic_2(b: memoryview, p: int, k: int) -> tuple[list[AlterReplicaLogDirTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -153,6 +160,8 @@ def read_alter_replica_log_dir_topic_2(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_alter_replica_log_dir_2(b: memoryview, p: int, k: int) -> tuple[list[AlterReplicaLogDir], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -244,6 +253,8 @@ def write_alter_replica_log_dirs_request_2(parts: list[Part], out: bytearray, m:
 
 def read_alter_replica_log_dir_partition_result_1(b: memoryview, p: int, k: int) -> tuple[list[AlterReplicaLogDirPartitionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code = unpack_ih(b, p)
         p += 6
@@ -253,6 +264,8 @@ def read_alter_replica_log_dir_partition_result_1(b: memoryview, p: int, k: int)
 
 def read_alter_replica_log_dir_topic_result_1(b: memoryview, p: int, k: int) -> tuple[list[AlterReplicaLogDirTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -311,6 +324,8 @@ def write_alter_replica_log_dirs_response_1(parts: list[Part], out: bytearray, m
 
 def read_alter_replica_log_dir_partition_result_2(b: memoryview, p: int, k: int) -> tuple[list[AlterReplicaLogDirPartitionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -322,6 +337,8 @@ def read_alter_replica_log_dir_partition_result_2(b: memoryview, p: int, k: int)
 
 def read_alter_replica_log_dir_topic_result_2(b: memoryview, p: int, k: int) -> tuple[list[AlterReplicaLogDirTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

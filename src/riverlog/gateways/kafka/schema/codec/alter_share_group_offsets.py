@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -40,6 +41,8 @@ unpack_iqB: Final = Struct(">iqB").unpack_from
 
 def read_alter_share_group_offsets_request_partition_0(b: memoryview, p: int, k: int) -> tuple[list[AlterShareGroupOffsetsRequestPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, start_offset, n = unpack_iqB(b, p)
         p += 13
@@ -51,6 +54,8 @@ def read_alter_share_group_offsets_request_partition_0(b: memoryview, p: int, k:
 
 def read_alter_share_group_offsets_request_topic_0(b: memoryview, p: int, k: int) -> tuple[list[AlterShareGroupOffsetsRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -150,6 +155,8 @@ def write_alter_share_group_offsets_request_0(parts: list[Part], out: bytearray,
 
 def read_alter_share_group_offsets_response_partition_0(b: memoryview, p: int, k: int) -> tuple[list[AlterShareGroupOffsetsResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -171,6 +178,8 @@ def read_alter_share_group_offsets_response_partition_0(b: memoryview, p: int, k
 
 def read_alter_share_group_offsets_response_topic_0(b: memoryview, p: int, k: int) -> tuple[list[AlterShareGroupOffsetsResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -42,6 +43,8 @@ unpack_iB: Final = Struct(">iB").unpack_from
 
 def read_scram_credential_deletion_0(b: memoryview, p: int, k: int) -> tuple[list[ScramCredentialDeletion], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -62,6 +65,8 @@ def read_scram_credential_deletion_0(b: memoryview, p: int, k: int) -> tuple[lis
 
 def read_scram_credential_upsertion_0(b: memoryview, p: int, k: int) -> tuple[list[ScramCredentialUpsertion], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -187,6 +192,8 @@ def write_alter_user_scram_credentials_request_0(parts: list[Part], out: bytearr
 
 def read_alter_user_scram_credentials_result_0(b: memoryview, p: int, k: int) -> tuple[list[AlterUserScramCredentialsResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     bad_count,
     bad_null,
     bad_tag,
+    claim,
     put_tagged,
     put_uvarint,
     skip_tags,
@@ -106,6 +107,8 @@ def write_api_versions_request_3(parts: list[Part], out: bytearray, m: ApiVersio
 
 def read_api_version_0(b: memoryview, p: int, k: int) -> tuple[list[ApiVersion], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         api_key, min_version, max_version = unpack_hhh(b, p)
         p += 6
@@ -160,6 +163,8 @@ def write_api_versions_response_1(parts: list[Part], out: bytearray, m: ApiVersi
 
 def read_api_version_3(b: memoryview, p: int, k: int) -> tuple[list[ApiVersion], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         api_key, min_version, max_version, n = unpack_hhhB(b, p)
         p += 7
@@ -171,6 +176,8 @@ def read_api_version_3(b: memoryview, p: int, k: int) -> tuple[list[ApiVersion],
 
 def read_supported_feature_key_3(b: memoryview, p: int, k: int) -> tuple[list[SupportedFeatureKey], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -191,6 +198,8 @@ def read_supported_feature_key_3(b: memoryview, p: int, k: int) -> tuple[list[Su
 
 def read_finalized_feature_key_3(b: memoryview, p: int, k: int) -> tuple[list[FinalizedFeatureKey], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     numbers,
     put_compact_numbers,
@@ -79,6 +80,8 @@ def write_consumer_group_describe_request_0(parts: list[Part], out: bytearray, m
 
 def read_topic_partitions_0(b: memoryview, p: int, k: int) -> tuple[list[TopicPartitions], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -106,6 +109,8 @@ def read_topic_partitions_0(b: memoryview, p: int, k: int) -> tuple[list[TopicPa
 
 def read_assignment_0(b: memoryview, p: int, k: int) -> tuple[list[Assignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -126,6 +131,8 @@ def read_assignment_0(b: memoryview, p: int, k: int) -> tuple[list[Assignment], 
 
 def read_member_0(b: memoryview, p: int, k: int) -> tuple[list[Member], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -203,6 +210,8 @@ def read_member_0(b: memoryview, p: int, k: int) -> tuple[list[Member], int]:
 
 def read_described_group_0(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3
@@ -444,6 +453,8 @@ def write_consumer_group_describe_response_0(parts: list[Part], out: bytearray, 
 
 def read_member_1(b: memoryview, p: int, k: int) -> tuple[list[Member], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -521,6 +532,8 @@ def read_member_1(b: memoryview, p: int, k: int) -> tuple[list[Member], int]:
 
 def read_described_group_1(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

@@ -19,6 +19,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     numbers,
     put_compact_numbers,
@@ -44,6 +45,8 @@ unpack_iib: Final = Struct(">iib").unpack_from
 
 def read_consumer_group_heartbeat_request_topic_partitions_0(b: memoryview, p: int, k: int) -> tuple[list[ConsumerGroupHeartbeatRequestTopicPartitions], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -383,6 +386,8 @@ def write_consumer_group_heartbeat_request_1(parts: list[Part], out: bytearray, 
 
 def read_consumer_group_heartbeat_response_topic_partitions_0(b: memoryview, p: int, k: int) -> tuple[list[ConsumerGroupHeartbeatResponseTopicPartitions], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -401,6 +406,8 @@ def read_consumer_group_heartbeat_response_topic_partitions_0(b: memoryview, p: 
 
 def read_assignment_0(b: memoryview, p: int, k: int) -> tuple[list[Assignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

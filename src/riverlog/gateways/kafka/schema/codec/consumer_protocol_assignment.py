@@ -16,6 +16,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_numbers,
 )
@@ -28,6 +29,8 @@ unpack_i: Final = Struct(">i").unpack_from
 
 def read_topic_partition_0(b: memoryview, p: int, k: int) -> tuple[list[TopicPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2

@@ -16,6 +16,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_numbers,
     put_strings,
@@ -64,6 +65,8 @@ def write_consumer_protocol_subscription_0(parts: list[Part], out: bytearray, m:
 
 def read_topic_partition_1(b: memoryview, p: int, k: int) -> tuple[list[TopicPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2

@@ -19,6 +19,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -51,6 +52,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_acl_creation_1(b: memoryview, p: int, k: int) -> tuple[list[AclCreation], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type, n = unpack_bh(b, p)
         p += 3
@@ -118,6 +121,8 @@ def write_create_acls_request_1(parts: list[Part], out: bytearray, m: CreateAcls
 
 def read_acl_creation_2(b: memoryview, p: int, k: int) -> tuple[list[AclCreation], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type, n = unpack_bB(b, p)
         p += 2
@@ -215,6 +220,8 @@ def write_create_acls_request_2(parts: list[Part], out: bytearray, m: CreateAcls
 
 def read_acl_creation_result_1(b: memoryview, p: int, k: int) -> tuple[list[AclCreationResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -263,6 +270,8 @@ def write_create_acls_response_1(parts: list[Part], out: bytearray, m: CreateAcl
 
 def read_acl_creation_result_2(b: memoryview, p: int, k: int) -> tuple[list[AclCreationResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

@@ -17,6 +17,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -47,6 +48,8 @@ unpack_qqqh: Final = Struct(">qqqh").unpack_from
 
 def read_creatable_renewers_1(b: memoryview, p: int, k: int) -> tuple[list[CreatableRenewers], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -102,6 +105,8 @@ def write_create_delegation_token_request_1(parts: list[Part], out: bytearray, m
 
 def read_creatable_renewers_2(b: memoryview, p: int, k: int) -> tuple[list[CreatableRenewers], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_numbers,
@@ -50,6 +51,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_create_partitions_assignment_0(b: memoryview, p: int, k: int) -> tuple[list[CreatePartitionsAssignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_i(b, p)
         p += 4
@@ -62,6 +65,8 @@ def read_create_partitions_assignment_0(b: memoryview, p: int, k: int) -> tuple[
 
 def read_create_partitions_topic_0(b: memoryview, p: int, k: int) -> tuple[list[CreatePartitionsTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -121,6 +126,8 @@ def write_create_partitions_request_0(parts: list[Part], out: bytearray, m: Crea
 
 def read_create_partitions_assignment_2(b: memoryview, p: int, k: int) -> tuple[list[CreatePartitionsAssignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -139,6 +146,8 @@ def read_create_partitions_assignment_2(b: memoryview, p: int, k: int) -> tuple[
 
 def read_create_partitions_topic_2(b: memoryview, p: int, k: int) -> tuple[list[CreatePartitionsTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -224,6 +233,8 @@ def write_create_partitions_request_2(parts: list[Part], out: bytearray, m: Crea
 
 def read_create_partitions_topic_result_0(b: memoryview, p: int, k: int) -> tuple[list[CreatePartitionsTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -284,6 +295,8 @@ def write_create_partitions_response_0(parts: list[Part], out: bytearray, m: Cre
 
 def read_create_partitions_topic_result_2(b: memoryview, p: int, k: int) -> tuple[list[CreatePartitionsTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

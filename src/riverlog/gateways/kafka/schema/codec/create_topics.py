@@ -23,6 +23,7 @@ from riverlog.gateways.kafka.wire import (
     bad_count,
     bad_null,
     bad_tag,
+    claim,
     numbers,
     put_compact_numbers,
     put_numbers,
@@ -65,6 +66,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_creatable_replica_assignment_2(b: memoryview, p: int, k: int) -> tuple[list[CreatableReplicaAssignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, n = unpack_ii(b, p)
         p += 8
@@ -77,6 +80,8 @@ def read_creatable_replica_assignment_2(b: memoryview, p: int, k: int) -> tuple[
 
 def read_creatable_topic_config_2(b: memoryview, p: int, k: int) -> tuple[list[CreatableTopicConfig], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -99,6 +104,8 @@ def read_creatable_topic_config_2(b: memoryview, p: int, k: int) -> tuple[list[C
 
 def read_creatable_topic_2(b: memoryview, p: int, k: int) -> tuple[list[CreatableTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -186,6 +193,8 @@ def write_create_topics_request_2(parts: list[Part], out: bytearray, m: CreateTo
 
 def read_creatable_replica_assignment_5(b: memoryview, p: int, k: int) -> tuple[list[CreatableReplicaAssignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, n = unpack_iB(b, p)
         p += 5
@@ -204,6 +213,8 @@ def read_creatable_replica_assignment_5(b: memoryview, p: int, k: int) -> tuple[
 
 def read_creatable_topic_config_5(b: memoryview, p: int, k: int) -> tuple[list[CreatableTopicConfig], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -234,6 +245,8 @@ def read_creatable_topic_config_5(b: memoryview, p: int, k: int) -> tuple[list[C
 
 def read_creatable_topic_5(b: memoryview, p: int, k: int) -> tuple[list[CreatableTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -360,6 +373,8 @@ def write_create_topics_request_5(parts: list[Part], out: bytearray, m: CreateTo
 
 def read_creatable_topic_result_2(b: memoryview, p: int, k: int) -> tuple[list[CreatableTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -420,6 +435,8 @@ def write_create_topics_response_2(parts: list[Part], out: bytearray, m: CreateT
 
 def read_creatable_topic_configs_5(b: memoryview, p: int, k: int) -> tuple[list[CreatableTopicConfigs], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -450,6 +467,8 @@ def read_creatable_topic_configs_5(b: memoryview, p: int, k: int) -> tuple[list[
 
 def read_creatable_topic_result_5(b: memoryview, p: int, k: int) -> tuple[list[CreatableTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -603,6 +622,8 @@ def write_create_topics_response_5(parts: list[Part], out: bytearray, m: CreateT
 
 def read_creatable_topic_result_7(b: memoryview, p: int, k: int) -> tuple[list[CreatableTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

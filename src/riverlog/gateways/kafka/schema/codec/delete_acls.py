@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -52,6 +53,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_delete_acls_filter_1(b: memoryview, p: int, k: int) -> tuple[list[DeleteAclsFilter], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type_filter, n = unpack_bh(b, p)
         p += 3
@@ -134,6 +137,8 @@ def write_delete_acls_request_1(parts: list[Part], out: bytearray, m: DeleteAcls
 
 def read_delete_acls_filter_2(b: memoryview, p: int, k: int) -> tuple[list[DeleteAclsFilter], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type_filter, n = unpack_bB(b, p)
         p += 2
@@ -246,6 +251,8 @@ def write_delete_acls_request_2(parts: list[Part], out: bytearray, m: DeleteAcls
 
 def read_delete_acls_matching_acl_1(b: memoryview, p: int, k: int) -> tuple[list[DeleteAclsMatchingAcl], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -284,6 +291,8 @@ def read_delete_acls_matching_acl_1(b: memoryview, p: int, k: int) -> tuple[list
 
 def read_delete_acls_filter_result_1(b: memoryview, p: int, k: int) -> tuple[list[DeleteAclsFilterResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -371,6 +380,8 @@ def write_delete_acls_response_1(parts: list[Part], out: bytearray, m: DeleteAcl
 
 def read_delete_acls_matching_acl_2(b: memoryview, p: int, k: int) -> tuple[list[DeleteAclsMatchingAcl], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3
@@ -419,6 +430,8 @@ def read_delete_acls_matching_acl_2(b: memoryview, p: int, k: int) -> tuple[list
 
 def read_delete_acls_filter_result_2(b: memoryview, p: int, k: int) -> tuple[list[DeleteAclsFilterResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

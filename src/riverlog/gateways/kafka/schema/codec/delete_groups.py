@@ -18,6 +18,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     put_compact_strings,
     put_strings,
@@ -84,6 +85,8 @@ def write_delete_groups_request_2(parts: list[Part], out: bytearray, m: DeleteGr
 
 def read_deletable_group_result_0(b: memoryview, p: int, k: int) -> tuple[list[DeletableGroupResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -130,6 +133,8 @@ def write_delete_groups_response_0(parts: list[Part], out: bytearray, m: DeleteG
 
 def read_deletable_group_result_2(b: memoryview, p: int, k: int) -> tuple[list[DeletableGroupResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -49,6 +50,8 @@ unpack_iqhB: Final = Struct(">iqhB").unpack_from
 
 def read_delete_records_partition_0(b: memoryview, p: int, k: int) -> tuple[list[DeleteRecordsPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, offset = unpack_iq(b, p)
         p += 12
@@ -58,6 +61,8 @@ def read_delete_records_partition_0(b: memoryview, p: int, k: int) -> tuple[list
 
 def read_delete_records_topic_0(b: memoryview, p: int, k: int) -> tuple[list[DeleteRecordsTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -116,6 +121,8 @@ def write_delete_records_request_0(parts: list[Part], out: bytearray, m: DeleteR
 
 def read_delete_records_partition_2(b: memoryview, p: int, k: int) -> tuple[list[DeleteRecordsPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, offset, n = unpack_iqB(b, p)
         p += 13
@@ -127,6 +134,8 @@ def read_delete_records_partition_2(b: memoryview, p: int, k: int) -> tuple[list
 
 def read_delete_records_topic_2(b: memoryview, p: int, k: int) -> tuple[list[DeleteRecordsTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -209,6 +218,8 @@ def write_delete_records_request_2(parts: list[Part], out: bytearray, m: DeleteR
 
 def read_delete_records_partition_result_0(b: memoryview, p: int, k: int) -> tuple[list[DeleteRecordsPartitionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, low_watermark, error_code = unpack_iqh(b, p)
         p += 14
@@ -218,6 +229,8 @@ def read_delete_records_partition_result_0(b: memoryview, p: int, k: int) -> tup
 
 def read_delete_records_topic_result_0(b: memoryview, p: int, k: int) -> tuple[list[DeleteRecordsTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -276,6 +289,8 @@ def write_delete_records_response_0(parts: list[Part], out: bytearray, m: Delete
 
 def read_delete_records_partition_result_2(b: memoryview, p: int, k: int) -> tuple[list[DeleteRecordsPartitionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, low_watermark, error_code, n = unpack_iqhB(b, p)
         p += 15
@@ -287,6 +302,8 @@ def read_delete_records_partition_result_2(b: memoryview, p: int, k: int) -> tup
 
 def read_delete_records_topic_result_2(b: memoryview, p: int, k: int) -> tuple[list[DeleteRecordsTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -19,6 +19,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -36,6 +37,8 @@ unpack_ihB: Final = Struct(">ihB").unpack_from
 
 def read_delete_share_group_offsets_request_topic_0(b: memoryview, p: int, k: int) -> tuple[list[DeleteShareGroupOffsetsRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -114,6 +117,8 @@ def write_delete_share_group_offsets_request_0(parts: list[Part], out: bytearray
 
 def read_delete_share_group_offsets_response_topic_0(b: memoryview, p: int, k: int) -> tuple[list[DeleteShareGroupOffsetsResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     bad_count,
     bad_null,
     cannot_be_null,
+    claim,
     compact_strings,
     put_compact_strings,
     put_strings,
@@ -96,6 +97,8 @@ def write_delete_topics_request_4(parts: list[Part], out: bytearray, m: DeleteTo
 
 def read_delete_topic_state_6(b: memoryview, p: int, k: int) -> tuple[list[DeleteTopicState], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -162,6 +165,8 @@ def write_delete_topics_request_6(parts: list[Part], out: bytearray, m: DeleteTo
 
 def read_deletable_topic_result_1(b: memoryview, p: int, k: int) -> tuple[list[DeletableTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -210,6 +215,8 @@ def write_delete_topics_response_1(parts: list[Part], out: bytearray, m: DeleteT
 
 def read_deletable_topic_result_4(b: memoryview, p: int, k: int) -> tuple[list[DeletableTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -277,6 +284,8 @@ def write_delete_topics_response_4(parts: list[Part], out: bytearray, m: DeleteT
 
 def read_deletable_topic_result_5(b: memoryview, p: int, k: int) -> tuple[list[DeletableTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -367,6 +376,8 @@ def write_delete_topics_response_5(parts: list[Part], out: bytearray, m: DeleteT
 
 def read_deletable_topic_result_6(b: memoryview, p: int, k: int) -> tuple[list[DeletableTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -19,6 +19,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -191,6 +192,8 @@ def write_describe_acls_request_2(parts: list[Part], out: bytearray, m: Describe
 
 def read_acl_description_1(b: memoryview, p: int, k: int) -> tuple[list[AclDescription], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -214,6 +217,8 @@ def read_acl_description_1(b: memoryview, p: int, k: int) -> tuple[list[AclDescr
 
 def read_describe_acls_resource_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeAclsResource], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type, n = unpack_bh(b, p)
         p += 3
@@ -299,6 +304,8 @@ def write_describe_acls_response_1(parts: list[Part], out: bytearray, m: Describ
 
 def read_acl_description_2(b: memoryview, p: int, k: int) -> tuple[list[AclDescription], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -328,6 +335,8 @@ def read_acl_description_2(b: memoryview, p: int, k: int) -> tuple[list[AclDescr
 
 def read_describe_acls_resource_2(b: memoryview, p: int, k: int) -> tuple[list[DescribeAclsResource], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type, n = unpack_bB(b, p)
         p += 2

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -54,6 +55,8 @@ unpack_ihh: Final = Struct(">ihh").unpack_from
 
 def read_component_data_0(b: memoryview, p: int, k: int) -> tuple[list[ComponentData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -114,6 +117,8 @@ def write_describe_client_quotas_request_0(parts: list[Part], out: bytearray, m:
 
 def read_component_data_1(b: memoryview, p: int, k: int) -> tuple[list[ComponentData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -198,6 +203,8 @@ def write_describe_client_quotas_request_1(parts: list[Part], out: bytearray, m:
 
 def read_entity_data_0(b: memoryview, p: int, k: int) -> tuple[list[EntityData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -220,6 +227,8 @@ def read_entity_data_0(b: memoryview, p: int, k: int) -> tuple[list[EntityData],
 
 def read_value_data_0(b: memoryview, p: int, k: int) -> tuple[list[ValueData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -236,6 +245,8 @@ def read_value_data_0(b: memoryview, p: int, k: int) -> tuple[list[ValueData], i
 
 def read_entry_data_0(b: memoryview, p: int, k: int) -> tuple[list[EntryData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_i(b, p)
         p += 4
@@ -333,6 +344,8 @@ def write_describe_client_quotas_response_0(parts: list[Part], out: bytearray, m
 
 def read_entity_data_1(b: memoryview, p: int, k: int) -> tuple[list[EntityData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -363,6 +376,8 @@ def read_entity_data_1(b: memoryview, p: int, k: int) -> tuple[list[EntityData],
 
 def read_value_data_1(b: memoryview, p: int, k: int) -> tuple[list[ValueData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -383,6 +398,8 @@ def read_value_data_1(b: memoryview, p: int, k: int) -> tuple[list[ValueData], i
 
 def read_entry_data_1(b: memoryview, p: int, k: int) -> tuple[list[EntryData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -18,6 +18,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -81,6 +82,8 @@ def write_describe_cluster_request_2(parts: list[Part], out: bytearray, m: Descr
 
 def read_describe_cluster_broker_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeClusterBroker], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         broker_id, n = unpack_iB(b, p)
         p += 5
@@ -280,6 +283,8 @@ def write_describe_cluster_response_1(parts: list[Part], out: bytearray, m: Desc
 
 def read_describe_cluster_broker_2(b: memoryview, p: int, k: int) -> tuple[list[DescribeClusterBroker], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         broker_id, n = unpack_iB(b, p)
         p += 5

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     put_compact_strings,
     put_strings,
@@ -66,6 +67,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_describe_configs_resource_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsResource], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type, n = unpack_bh(b, p)
         p += 3
@@ -138,6 +141,8 @@ def write_describe_configs_request_3(parts: list[Part], out: bytearray, m: Descr
 
 def read_describe_configs_resource_4(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsResource], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         resource_type, n = unpack_bB(b, p)
         p += 2
@@ -215,6 +220,8 @@ def write_describe_configs_request_4(parts: list[Part], out: bytearray, m: Descr
 
 def read_describe_configs_synonym_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsSynonym], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -239,6 +246,8 @@ def read_describe_configs_synonym_1(b: memoryview, p: int, k: int) -> tuple[list
 
 def read_describe_configs_resource_result_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsResourceResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -268,6 +277,8 @@ def read_describe_configs_resource_result_1(b: memoryview, p: int, k: int) -> tu
 
 def read_describe_configs_result_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -378,6 +389,8 @@ def write_describe_configs_response_1(parts: list[Part], out: bytearray, m: Desc
 
 def read_describe_configs_resource_result_3(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsResourceResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -415,6 +428,8 @@ def read_describe_configs_resource_result_3(b: memoryview, p: int, k: int) -> tu
 
 def read_describe_configs_result_3(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -515,6 +530,8 @@ def write_describe_configs_response_3(parts: list[Part], out: bytearray, m: Desc
 
 def read_describe_configs_synonym_4(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsSynonym], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -545,6 +562,8 @@ def read_describe_configs_synonym_4(b: memoryview, p: int, k: int) -> tuple[list
 
 def read_describe_configs_resource_result_4(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsResourceResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -594,6 +613,8 @@ def read_describe_configs_resource_result_4(b: memoryview, p: int, k: int) -> tu
 
 def read_describe_configs_result_4(b: memoryview, p: int, k: int) -> tuple[list[DescribeConfigsResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -46,6 +47,8 @@ unpack_qqqh: Final = Struct(">qqqh").unpack_from
 
 def read_describe_delegation_token_owner_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeDelegationTokenOwner], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -99,6 +102,8 @@ def write_describe_delegation_token_request_1(parts: list[Part], out: bytearray,
 
 def read_describe_delegation_token_owner_2(b: memoryview, p: int, k: int) -> tuple[list[DescribeDelegationTokenOwner], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -178,6 +183,8 @@ def write_describe_delegation_token_request_2(parts: list[Part], out: bytearray,
 
 def read_described_delegation_token_renewer_1(b: memoryview, p: int, k: int) -> tuple[list[DescribedDelegationTokenRenewer], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -199,6 +206,8 @@ def read_described_delegation_token_renewer_1(b: memoryview, p: int, k: int) -> 
 
 def read_described_delegation_token_1(b: memoryview, p: int, k: int) -> tuple[list[DescribedDelegationToken], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -305,6 +314,8 @@ def write_describe_delegation_token_response_1(parts: list[Part], out: bytearray
 
 def read_described_delegation_token_renewer_2(b: memoryview, p: int, k: int) -> tuple[list[DescribedDelegationTokenRenewer], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -334,6 +345,8 @@ def read_described_delegation_token_renewer_2(b: memoryview, p: int, k: int) -> 
 
 def read_described_delegation_token_2(b: memoryview, p: int, k: int) -> tuple[list[DescribedDelegationToken], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -488,6 +501,8 @@ def write_describe_delegation_token_response_2(parts: list[Part], out: bytearray
 
 def read_described_delegation_token_3(b: memoryview, p: int, k: int) -> tuple[list[DescribedDelegationToken], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

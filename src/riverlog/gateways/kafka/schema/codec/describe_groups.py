@@ -19,6 +19,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     put_compact_strings,
     put_strings,
@@ -110,6 +111,8 @@ def write_describe_groups_request_5(parts: list[Part], out: bytearray, m: Descri
 
 def read_described_group_member_0(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroupMember], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -152,6 +155,8 @@ def read_described_group_member_0(b: memoryview, p: int, k: int) -> tuple[list[D
 
 def read_described_group_0(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -287,6 +292,8 @@ def write_describe_groups_response_1(parts: list[Part], out: bytearray, m: Descr
 
 def read_described_group_3(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -379,6 +386,8 @@ def write_describe_groups_response_3(parts: list[Part], out: bytearray, m: Descr
 
 def read_described_group_member_4(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroupMember], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -429,6 +438,8 @@ def read_described_group_member_4(b: memoryview, p: int, k: int) -> tuple[list[D
 
 def read_described_group_4(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -559,6 +570,8 @@ def write_describe_groups_response_4(parts: list[Part], out: bytearray, m: Descr
 
 def read_described_group_member_5(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroupMember], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -625,6 +638,8 @@ def read_described_group_member_5(b: memoryview, p: int, k: int) -> tuple[list[D
 
 def read_described_group_5(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3
@@ -815,6 +830,8 @@ def write_describe_groups_response_5(parts: list[Part], out: bytearray, m: Descr
 
 def read_described_group_6(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

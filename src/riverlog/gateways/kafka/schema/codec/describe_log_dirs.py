@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_numbers,
@@ -58,6 +59,8 @@ unpack_qqB: Final = Struct(">qqB").unpack_from
 
 def read_describable_log_dir_topic_1(b: memoryview, p: int, k: int) -> tuple[list[DescribableLogDirTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -105,6 +108,8 @@ def write_describe_log_dirs_request_1(parts: list[Part], out: bytearray, m: Desc
 
 def read_describable_log_dir_topic_2(b: memoryview, p: int, k: int) -> tuple[list[DescribableLogDirTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -175,6 +180,8 @@ def write_describe_log_dirs_request_2(parts: list[Part], out: bytearray, m: Desc
 
 def read_describe_log_dirs_partition_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeLogDirsPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, partition_size, offset_lag, is_future_key = unpack_iqqt(b, p)
         p += 21
@@ -184,6 +191,8 @@ def read_describe_log_dirs_partition_1(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_describe_log_dirs_topic_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeLogDirsTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -205,6 +214,8 @@ def read_describe_log_dirs_topic_1(b: memoryview, p: int, k: int) -> tuple[list[
 
 def read_describe_log_dirs_result_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeLogDirsResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -275,6 +286,8 @@ def write_describe_log_dirs_response_1(parts: list[Part], out: bytearray, m: Des
 
 def read_describe_log_dirs_partition_2(b: memoryview, p: int, k: int) -> tuple[list[DescribeLogDirsPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, partition_size, offset_lag, is_future_key, n = unpack_iqqtB(b, p)
         p += 22
@@ -286,6 +299,8 @@ def read_describe_log_dirs_partition_2(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_describe_log_dirs_topic_2(b: memoryview, p: int, k: int) -> tuple[list[DescribeLogDirsTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -315,6 +330,8 @@ def read_describe_log_dirs_topic_2(b: memoryview, p: int, k: int) -> tuple[list[
 
 def read_describe_log_dirs_result_2(b: memoryview, p: int, k: int) -> tuple[list[DescribeLogDirsResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3
@@ -451,6 +468,8 @@ def write_describe_log_dirs_response_3(parts: list[Part], out: bytearray, m: Des
 
 def read_describe_log_dirs_result_4(b: memoryview, p: int, k: int) -> tuple[list[DescribeLogDirsResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3
@@ -533,6 +552,8 @@ def write_describe_log_dirs_response_4(parts: list[Part], out: bytearray, m: Des
 
 def read_describe_log_dirs_result_5(b: memoryview, p: int, k: int) -> tuple[list[DescribeLogDirsResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_uvarint,
@@ -42,6 +43,8 @@ unpack_qiiqiqB: Final = Struct(">qiiqiqB").unpack_from
 
 def read_topic_request_0(b: memoryview, p: int, k: int) -> tuple[list[TopicRequest], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -111,6 +114,8 @@ def write_describe_producers_request_0(parts: list[Part], out: bytearray, m: Des
 
 def read_producer_state_0(b: memoryview, p: int, k: int) -> tuple[list[ProducerState], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         producer_id, producer_epoch, last_sequence, last_timestamp, coordinator_epoch, current_txn_start_offset, n = unpack_qiiqiqB(b, p)
         p += 37
@@ -122,6 +127,8 @@ def read_producer_state_0(b: memoryview, p: int, k: int) -> tuple[list[ProducerS
 
 def read_partition_response_0(b: memoryview, p: int, k: int) -> tuple[list[PartitionResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -152,6 +159,8 @@ def read_partition_response_0(b: memoryview, p: int, k: int) -> tuple[list[Parti
 
 def read_topic_response_0(b: memoryview, p: int, k: int) -> tuple[list[TopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -24,6 +24,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -59,6 +60,8 @@ unpack_iqqqB: Final = Struct(">iqqqB").unpack_from
 
 def read_describe_quorum_request_partition_data_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeQuorumRequestPartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, n = unpack_iB(b, p)
         p += 5
@@ -70,6 +73,8 @@ def read_describe_quorum_request_partition_data_0(b: memoryview, p: int, k: int)
 
 def read_describe_quorum_request_topic_data_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeQuorumRequestTopicData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -152,6 +157,8 @@ def write_describe_quorum_request_0(parts: list[Part], out: bytearray, m: Descri
 
 def read_replica_state_0(b: memoryview, p: int, k: int) -> tuple[list[ReplicaState], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         replica_id, log_end_offset, n = unpack_iqB(b, p)
         p += 13
@@ -163,6 +170,8 @@ def read_replica_state_0(b: memoryview, p: int, k: int) -> tuple[list[ReplicaSta
 
 def read_describe_quorum_response_partition_data_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeQuorumResponsePartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, leader_id, leader_epoch, high_watermark, n = unpack_ihiiqB(b, p)
         p += 23
@@ -192,6 +201,8 @@ def read_describe_quorum_response_partition_data_0(b: memoryview, p: int, k: int
 
 def read_describe_quorum_response_topic_data_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeQuorumResponseTopicData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -298,6 +309,8 @@ def write_describe_quorum_response_0(parts: list[Part], out: bytearray, m: Descr
 
 def read_replica_state_1(b: memoryview, p: int, k: int) -> tuple[list[ReplicaState], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         replica_id, log_end_offset, last_fetch_timestamp, last_caught_up_timestamp, n = unpack_iqqqB(b, p)
         p += 29
@@ -309,6 +322,8 @@ def read_replica_state_1(b: memoryview, p: int, k: int) -> tuple[list[ReplicaSta
 
 def read_describe_quorum_response_partition_data_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeQuorumResponsePartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, leader_id, leader_epoch, high_watermark, n = unpack_ihiiqB(b, p)
         p += 23
@@ -338,6 +353,8 @@ def read_describe_quorum_response_partition_data_1(b: memoryview, p: int, k: int
 
 def read_describe_quorum_response_topic_data_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeQuorumResponseTopicData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -444,6 +461,8 @@ def write_describe_quorum_response_1(parts: list[Part], out: bytearray, m: Descr
 
 def read_replica_state_2(b: memoryview, p: int, k: int) -> tuple[list[ReplicaState], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         replica_id, replica_directory_id, log_end_offset, last_fetch_timestamp, last_caught_up_timestamp, n = unpack_iuqqqB(b, p)
         p += 45
@@ -455,6 +474,8 @@ def read_replica_state_2(b: memoryview, p: int, k: int) -> tuple[list[ReplicaSta
 
 def read_describe_quorum_response_partition_data_2(b: memoryview, p: int, k: int) -> tuple[list[DescribeQuorumResponsePartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -494,6 +515,8 @@ def read_describe_quorum_response_partition_data_2(b: memoryview, p: int, k: int
 
 def read_describe_quorum_response_topic_data_2(b: memoryview, p: int, k: int) -> tuple[list[DescribeQuorumResponseTopicData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -523,6 +546,8 @@ def read_describe_quorum_response_topic_data_2(b: memoryview, p: int, k: int) ->
 
 def read_listener_2(b: memoryview, p: int, k: int) -> tuple[list[Listener], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -552,6 +577,8 @@ def read_listener_2(b: memoryview, p: int, k: int) -> tuple[list[Listener], int]
 
 def read_node_2(b: memoryview, p: int, k: int) -> tuple[list[Node], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         node_id, n = unpack_iB(b, p)
         p += 5

@@ -22,6 +22,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_uvarint,
@@ -50,6 +51,8 @@ unpack_iqiqhB: Final = Struct(">iqiqhB").unpack_from
 
 def read_describe_share_group_offsets_request_topic_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeShareGroupOffsetsRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -77,6 +80,8 @@ def read_describe_share_group_offsets_request_topic_0(b: memoryview, p: int, k: 
 
 def read_describe_share_group_offsets_request_group_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeShareGroupOffsetsRequestGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -169,6 +174,8 @@ def write_describe_share_group_offsets_request_0(parts: list[Part], out: bytearr
 
 def read_describe_share_group_offsets_response_partition_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeShareGroupOffsetsResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, start_offset, leader_epoch, error_code, n = unpack_iqihB(b, p)
         p += 19
@@ -190,6 +197,8 @@ def read_describe_share_group_offsets_response_partition_0(b: memoryview, p: int
 
 def read_describe_share_group_offsets_response_topic_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeShareGroupOffsetsResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -219,6 +228,8 @@ def read_describe_share_group_offsets_response_topic_0(b: memoryview, p: int, k:
 
 def read_describe_share_group_offsets_response_group_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeShareGroupOffsetsResponseGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -362,6 +373,8 @@ def write_describe_share_group_offsets_response_0(parts: list[Part], out: bytear
 
 def read_describe_share_group_offsets_response_partition_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeShareGroupOffsetsResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, start_offset, leader_epoch, lag, error_code, n = unpack_iqiqhB(b, p)
         p += 27
@@ -383,6 +396,8 @@ def read_describe_share_group_offsets_response_partition_1(b: memoryview, p: int
 
 def read_describe_share_group_offsets_response_topic_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeShareGroupOffsetsResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -412,6 +427,8 @@ def read_describe_share_group_offsets_response_topic_1(b: memoryview, p: int, k:
 
 def read_describe_share_group_offsets_response_group_1(b: memoryview, p: int, k: int) -> tuple[list[DescribeShareGroupOffsetsResponseGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

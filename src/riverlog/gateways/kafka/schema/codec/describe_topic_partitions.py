@@ -22,6 +22,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_uvarint,
@@ -51,6 +52,8 @@ unpack_ib: Final = Struct(">ib").unpack_from
 
 def read_topic_request_0(b: memoryview, p: int, k: int) -> tuple[list[TopicRequest], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -71,6 +74,8 @@ def read_topic_request_0(b: memoryview, p: int, k: int) -> tuple[list[TopicReque
 
 def read_describe_topic_partitions_request_cursor_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeTopicPartitionsRequestCursor], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -154,6 +159,8 @@ def write_describe_topic_partitions_request_0(parts: list[Part], out: bytearray,
 
 def read_describe_topic_partitions_response_partition_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeTopicPartitionsResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, partition_index, leader_id, leader_epoch, n = unpack_hiiiB(b, p)
         p += 15
@@ -202,6 +209,8 @@ def read_describe_topic_partitions_response_partition_0(b: memoryview, p: int, k
 
 def read_describe_topic_partitions_response_topic_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeTopicPartitionsResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3
@@ -232,6 +241,8 @@ def read_describe_topic_partitions_response_topic_0(b: memoryview, p: int, k: in
 
 def read_describe_topic_partitions_response_cursor_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeTopicPartitionsResponseCursor], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

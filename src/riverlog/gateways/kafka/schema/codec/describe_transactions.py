@@ -19,6 +19,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     numbers,
     put_compact_numbers,
@@ -69,6 +70,8 @@ def write_describe_transactions_request_0(parts: list[Part], out: bytearray, m: 
 
 def read_topic_data_0(b: memoryview, p: int, k: int) -> tuple[list[TopicData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -96,6 +99,8 @@ def read_topic_data_0(b: memoryview, p: int, k: int) -> tuple[list[TopicData], i
 
 def read_transaction_state_0(b: memoryview, p: int, k: int) -> tuple[list[TransactionState], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -39,6 +40,8 @@ unpack_ihB: Final = Struct(">ihB").unpack_from
 
 def read_user_name_0(b: memoryview, p: int, k: int) -> tuple[list[UserName], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -101,6 +104,8 @@ def write_describe_user_scram_credentials_request_0(parts: list[Part], out: byte
 
 def read_credential_info_0(b: memoryview, p: int, k: int) -> tuple[list[CredentialInfo], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         mechanism, iterations, n = unpack_biB(b, p)
         p += 6
@@ -112,6 +117,8 @@ def read_credential_info_0(b: memoryview, p: int, k: int) -> tuple[list[Credenti
 
 def read_describe_user_scram_credentials_result_0(b: memoryview, p: int, k: int) -> tuple[list[DescribeUserScramCredentialsResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_numbers,
@@ -54,6 +55,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_topic_partitions_0(b: memoryview, p: int, k: int) -> tuple[list[TopicPartitions], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -125,6 +128,8 @@ def write_elect_leaders_request_1(parts: list[Part], out: bytearray, m: ElectLea
 
 def read_topic_partitions_2(b: memoryview, p: int, k: int) -> tuple[list[TopicPartitions], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -196,6 +201,8 @@ def write_elect_leaders_request_2(parts: list[Part], out: bytearray, m: ElectLea
 
 def read_partition_result_0(b: memoryview, p: int, k: int) -> tuple[list[PartitionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_id, error_code, n = unpack_ihh(b, p)
         p += 8
@@ -211,6 +218,8 @@ def read_partition_result_0(b: memoryview, p: int, k: int) -> tuple[list[Partiti
 
 def read_replica_election_result_0(b: memoryview, p: int, k: int) -> tuple[list[ReplicaElectionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -294,6 +303,8 @@ def write_elect_leaders_response_1(parts: list[Part], out: bytearray, m: ElectLe
 
 def read_partition_result_2(b: memoryview, p: int, k: int) -> tuple[list[PartitionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_id, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -315,6 +326,8 @@ def read_partition_result_2(b: memoryview, p: int, k: int) -> tuple[list[Partiti
 
 def read_replica_election_result_2(b: memoryview, p: int, k: int) -> tuple[list[ReplicaElectionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

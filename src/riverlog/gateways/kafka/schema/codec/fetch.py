@@ -33,6 +33,7 @@ from riverlog.gateways.kafka.wire import (
     bad_count,
     bad_null,
     bad_tag,
+    claim,
     numbers,
     put_compact_numbers,
     put_numbers,
@@ -107,6 +108,8 @@ unpack_qqB: Final = Struct(">qqB").unpack_from
 
 def read_fetch_partition_4(b: memoryview, p: int, k: int) -> tuple[list[FetchPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition, fetch_offset, partition_max_bytes = unpack_iqi(b, p)
         p += 16
@@ -116,6 +119,8 @@ def read_fetch_partition_4(b: memoryview, p: int, k: int) -> tuple[list[FetchPar
 
 def read_fetch_topic_4(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -171,6 +176,8 @@ def write_fetch_request_4(parts: list[Part], out: bytearray, m: FetchRequest) ->
 
 def read_fetch_partition_5(b: memoryview, p: int, k: int) -> tuple[list[FetchPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition, fetch_offset, log_start_offset, partition_max_bytes = unpack_iqqi(b, p)
         p += 24
@@ -180,6 +187,8 @@ def read_fetch_partition_5(b: memoryview, p: int, k: int) -> tuple[list[FetchPar
 
 def read_fetch_topic_5(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -235,6 +244,8 @@ def write_fetch_request_5(parts: list[Part], out: bytearray, m: FetchRequest) ->
 
 def read_forgotten_topic_7(b: memoryview, p: int, k: int) -> tuple[list[ForgottenTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -291,6 +302,8 @@ def write_fetch_request_7(parts: list[Part], out: bytearray, m: FetchRequest) ->
 
 def read_fetch_partition_9(b: memoryview, p: int, k: int) -> tuple[list[FetchPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition, current_leader_epoch, fetch_offset, log_start_offset, partition_max_bytes = unpack_iiqqi(b, p)
         p += 28
@@ -300,6 +313,8 @@ def read_fetch_partition_9(b: memoryview, p: int, k: int) -> tuple[list[FetchPar
 
 def read_fetch_topic_9(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -404,6 +419,8 @@ def write_fetch_request_11(parts: list[Part], out: bytearray, m: FetchRequest) -
 
 def read_fetch_partition_12(b: memoryview, p: int, k: int) -> tuple[list[FetchPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition, current_leader_epoch, fetch_offset, last_fetched_epoch, log_start_offset, partition_max_bytes, n = unpack_iiqiqiB(b, p)
         p += 33
@@ -415,6 +432,8 @@ def read_fetch_partition_12(b: memoryview, p: int, k: int) -> tuple[list[FetchPa
 
 def read_fetch_topic_12(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -444,6 +463,8 @@ def read_fetch_topic_12(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic]
 
 def read_forgotten_topic_12(b: memoryview, p: int, k: int) -> tuple[list[ForgottenTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -613,6 +634,8 @@ def write_fetch_request_12(parts: list[Part], out: bytearray, m: FetchRequest) -
 
 def read_fetch_topic_13(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -633,6 +656,8 @@ def read_fetch_topic_13(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic]
 
 def read_forgotten_topic_13(b: memoryview, p: int, k: int) -> tuple[list[ForgottenTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -774,6 +799,8 @@ def write_fetch_request_13(parts: list[Part], out: bytearray, m: FetchRequest) -
 
 def read_replica_state_15(b: memoryview, p: int, k: int) -> tuple[list[ReplicaState], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         replica_id, replica_epoch, n = unpack_iqB(b, p)
         p += 13
@@ -901,6 +928,8 @@ def write_fetch_request_15(parts: list[Part], out: bytearray, m: FetchRequest) -
 
 def read_fetch_partition_17(b: memoryview, p: int, k: int) -> tuple[list[FetchPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition, current_leader_epoch, fetch_offset, last_fetched_epoch, log_start_offset, partition_max_bytes, tags = unpack_iiqiqiB(b, p)
         p += 33
@@ -925,6 +954,8 @@ def read_fetch_partition_17(b: memoryview, p: int, k: int) -> tuple[list[FetchPa
 
 def read_fetch_topic_17(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -1084,6 +1115,8 @@ def write_fetch_request_17(parts: list[Part], out: bytearray, m: FetchRequest) -
 
 def read_fetch_partition_18(b: memoryview, p: int, k: int) -> tuple[list[FetchPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition, current_leader_epoch, fetch_offset, last_fetched_epoch, log_start_offset, partition_max_bytes, tags = unpack_iiqiqiB(b, p)
         p += 33
@@ -1112,6 +1145,8 @@ def read_fetch_partition_18(b: memoryview, p: int, k: int) -> tuple[list[FetchPa
 
 def read_fetch_topic_18(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -1276,6 +1311,8 @@ def write_fetch_request_18(parts: list[Part], out: bytearray, m: FetchRequest) -
 
 def read_aborted_transaction_4(b: memoryview, p: int, k: int) -> tuple[list[AbortedTransaction], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         producer_id, first_offset = unpack_qq(b, p)
         p += 16
@@ -1285,6 +1322,8 @@ def read_aborted_transaction_4(b: memoryview, p: int, k: int) -> tuple[list[Abor
 
 def read_partition_data_4(b: memoryview, p: int, k: int) -> tuple[list[PartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, high_watermark, last_stable_offset, n = unpack_ihqqi(b, p)
         p += 26
@@ -1308,6 +1347,8 @@ def read_partition_data_4(b: memoryview, p: int, k: int) -> tuple[list[Partition
 
 def read_fetchable_topic_response_4(b: memoryview, p: int, k: int) -> tuple[list[FetchableTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -1377,6 +1418,8 @@ def write_fetch_response_4(parts: list[Part], out: bytearray, m: FetchResponse) 
 
 def read_partition_data_5(b: memoryview, p: int, k: int) -> tuple[list[PartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, high_watermark, last_stable_offset, log_start_offset, n = unpack_ihqqqi(b, p)
         p += 34
@@ -1400,6 +1443,8 @@ def read_partition_data_5(b: memoryview, p: int, k: int) -> tuple[list[Partition
 
 def read_fetchable_topic_response_5(b: memoryview, p: int, k: int) -> tuple[list[FetchableTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -1481,6 +1526,8 @@ def write_fetch_response_7(parts: list[Part], out: bytearray, m: FetchResponse) 
 
 def read_partition_data_11(b: memoryview, p: int, k: int) -> tuple[list[PartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, high_watermark, last_stable_offset, log_start_offset, n = unpack_ihqqqi(b, p)
         p += 34
@@ -1504,6 +1551,8 @@ def read_partition_data_11(b: memoryview, p: int, k: int) -> tuple[list[Partitio
 
 def read_fetchable_topic_response_11(b: memoryview, p: int, k: int) -> tuple[list[FetchableTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -1568,6 +1617,8 @@ def write_fetch_response_11(parts: list[Part], out: bytearray, m: FetchResponse)
 
 def read_aborted_transaction_12(b: memoryview, p: int, k: int) -> tuple[list[AbortedTransaction], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         producer_id, first_offset, n = unpack_qqB(b, p)
         p += 17
@@ -1579,6 +1630,8 @@ def read_aborted_transaction_12(b: memoryview, p: int, k: int) -> tuple[list[Abo
 
 def read_epoch_end_offset_12(b: memoryview, p: int, k: int) -> tuple[list[EpochEndOffset], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         epoch, end_offset, n = unpack_iqB(b, p)
         p += 13
@@ -1590,6 +1643,8 @@ def read_epoch_end_offset_12(b: memoryview, p: int, k: int) -> tuple[list[EpochE
 
 def read_leader_id_and_epoch_12(b: memoryview, p: int, k: int) -> tuple[list[LeaderIdAndEpoch], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         leader_id, leader_epoch, n = unpack_iiB(b, p)
         p += 9
@@ -1601,6 +1656,8 @@ def read_leader_id_and_epoch_12(b: memoryview, p: int, k: int) -> tuple[list[Lea
 
 def read_snapshot_id_12(b: memoryview, p: int, k: int) -> tuple[list[SnapshotId], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         end_offset, epoch, n = unpack_qiB(b, p)
         p += 13
@@ -1612,6 +1669,8 @@ def read_snapshot_id_12(b: memoryview, p: int, k: int) -> tuple[list[SnapshotId]
 
 def read_partition_data_12(b: memoryview, p: int, k: int) -> tuple[list[PartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, high_watermark, last_stable_offset, log_start_offset, n = unpack_ihqqqB(b, p)
         p += 31
@@ -1661,6 +1720,8 @@ def read_partition_data_12(b: memoryview, p: int, k: int) -> tuple[list[Partitio
 
 def read_fetchable_topic_response_12(b: memoryview, p: int, k: int) -> tuple[list[FetchableTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -1802,6 +1863,8 @@ def write_fetch_response_12(parts: list[Part], out: bytearray, m: FetchResponse)
 
 def read_fetchable_topic_response_13(b: memoryview, p: int, k: int) -> tuple[list[FetchableTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -1865,6 +1928,8 @@ def write_fetch_response_13(parts: list[Part], out: bytearray, m: FetchResponse)
 
 def read_node_endpoint_16(b: memoryview, p: int, k: int) -> tuple[list[NodeEndpoint], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         node_id, n = unpack_iB(b, p)
         p += 5

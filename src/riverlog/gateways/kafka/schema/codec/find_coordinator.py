@@ -18,6 +18,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     put_compact_strings,
     put_uvarint,
@@ -262,6 +263,8 @@ def write_find_coordinator_response_3(parts: list[Part], out: bytearray, m: Find
 
 def read_coordinator_4(b: memoryview, p: int, k: int) -> tuple[list[Coordinator], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     bad_count,
     bad_null,
     cannot_be_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -52,6 +53,8 @@ unpack_iih: Final = Struct(">iih").unpack_from
 
 def read_join_group_request_protocol_0(b: memoryview, p: int, k: int) -> tuple[list[JoinGroupRequestProtocol], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -263,6 +266,8 @@ def write_join_group_request_5(parts: list[Part], out: bytearray, m: JoinGroupRe
 
 def read_join_group_request_protocol_6(b: memoryview, p: int, k: int) -> tuple[list[JoinGroupRequestProtocol], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -539,6 +544,8 @@ def write_join_group_request_8(parts: list[Part], out: bytearray, m: JoinGroupRe
 
 def read_join_group_response_member_0(b: memoryview, p: int, k: int) -> tuple[list[JoinGroupResponseMember], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -687,6 +694,8 @@ def write_join_group_response_2(parts: list[Part], out: bytearray, m: JoinGroupR
 
 def read_join_group_response_member_5(b: memoryview, p: int, k: int) -> tuple[list[JoinGroupResponseMember], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -797,6 +806,8 @@ def write_join_group_response_5(parts: list[Part], out: bytearray, m: JoinGroupR
 
 def read_join_group_response_member_6(b: memoryview, p: int, k: int) -> tuple[list[JoinGroupResponseMember], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -19,6 +19,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -73,6 +74,8 @@ def write_leave_group_request_0(parts: list[Part], out: bytearray, m: LeaveGroup
 
 def read_member_identity_3(b: memoryview, p: int, k: int) -> tuple[list[MemberIdentity], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -142,6 +145,8 @@ def write_leave_group_request_3(parts: list[Part], out: bytearray, m: LeaveGroup
 
 def read_member_identity_4(b: memoryview, p: int, k: int) -> tuple[list[MemberIdentity], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -242,6 +247,8 @@ def write_leave_group_request_4(parts: list[Part], out: bytearray, m: LeaveGroup
 
 def read_member_identity_5(b: memoryview, p: int, k: int) -> tuple[list[MemberIdentity], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -384,6 +391,8 @@ def write_leave_group_response_1(parts: list[Part], out: bytearray, m: LeaveGrou
 
 def read_member_response_3(b: memoryview, p: int, k: int) -> tuple[list[MemberResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -447,6 +456,8 @@ def write_leave_group_response_3(parts: list[Part], out: bytearray, m: LeaveGrou
 
 def read_member_response_4(b: memoryview, p: int, k: int) -> tuple[list[MemberResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

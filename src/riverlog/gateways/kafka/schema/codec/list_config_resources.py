@@ -18,6 +18,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_uvarint,
@@ -68,6 +69,8 @@ def write_list_config_resources_request_1(parts: list[Part], out: bytearray, m: 
 
 def read_config_resource_0(b: memoryview, p: int, k: int) -> tuple[list[ConfigResource], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -133,6 +136,8 @@ def write_list_config_resources_response_0(parts: list[Part], out: bytearray, m:
 
 def read_config_resource_1(b: memoryview, p: int, k: int) -> tuple[list[ConfigResource], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -18,6 +18,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     put_compact_strings,
     put_uvarint,
@@ -126,6 +127,8 @@ def write_list_groups_request_5(parts: list[Part], out: bytearray, m: ListGroups
 
 def read_listed_group_0(b: memoryview, p: int, k: int) -> tuple[list[ListedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -198,6 +201,8 @@ def write_list_groups_response_1(parts: list[Part], out: bytearray, m: ListGroup
 
 def read_listed_group_3(b: memoryview, p: int, k: int) -> tuple[list[ListedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -280,6 +285,8 @@ def write_list_groups_response_3(parts: list[Part], out: bytearray, m: ListGroup
 
 def read_listed_group_4(b: memoryview, p: int, k: int) -> tuple[list[ListedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -379,6 +386,8 @@ def write_list_groups_response_4(parts: list[Part], out: bytearray, m: ListGroup
 
 def read_listed_group_5(b: memoryview, p: int, k: int) -> tuple[list[ListedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

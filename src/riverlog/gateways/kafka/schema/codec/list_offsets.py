@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -58,6 +59,8 @@ unpack_iq: Final = Struct(">iq").unpack_from
 
 def read_list_offsets_partition_1(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, timestamp = unpack_iq(b, p)
         p += 12
@@ -67,6 +70,8 @@ def read_list_offsets_partition_1(b: memoryview, p: int, k: int) -> tuple[list[L
 
 def read_list_offsets_topic_1(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -139,6 +144,8 @@ def write_list_offsets_request_2(parts: list[Part], out: bytearray, m: ListOffse
 
 def read_list_offsets_partition_4(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, current_leader_epoch, timestamp = unpack_iiq(b, p)
         p += 16
@@ -148,6 +155,8 @@ def read_list_offsets_partition_4(b: memoryview, p: int, k: int) -> tuple[list[L
 
 def read_list_offsets_topic_4(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -203,6 +212,8 @@ def write_list_offsets_request_4(parts: list[Part], out: bytearray, m: ListOffse
 
 def read_list_offsets_partition_6(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, current_leader_epoch, timestamp, n = unpack_iiqB(b, p)
         p += 17
@@ -214,6 +225,8 @@ def read_list_offsets_partition_6(b: memoryview, p: int, k: int) -> tuple[list[L
 
 def read_list_offsets_topic_6(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -326,6 +339,8 @@ def write_list_offsets_request_10(parts: list[Part], out: bytearray, m: ListOffs
 
 def read_list_offsets_partition_response_1(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsPartitionResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, timestamp, offset = unpack_ihqq(b, p)
         p += 22
@@ -335,6 +350,8 @@ def read_list_offsets_partition_response_1(b: memoryview, p: int, k: int) -> tup
 
 def read_list_offsets_topic_response_1(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -410,6 +427,8 @@ def write_list_offsets_response_2(parts: list[Part], out: bytearray, m: ListOffs
 
 def read_list_offsets_partition_response_4(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsPartitionResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, timestamp, offset, leader_epoch = unpack_ihqqi(b, p)
         p += 26
@@ -419,6 +438,8 @@ def read_list_offsets_partition_response_4(b: memoryview, p: int, k: int) -> tup
 
 def read_list_offsets_topic_response_4(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -477,6 +498,8 @@ def write_list_offsets_response_4(parts: list[Part], out: bytearray, m: ListOffs
 
 def read_list_offsets_partition_response_6(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsPartitionResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, timestamp, offset, leader_epoch, n = unpack_ihqqiB(b, p)
         p += 27
@@ -488,6 +511,8 @@ def read_list_offsets_partition_response_6(b: memoryview, p: int, k: int) -> tup
 
 def read_list_offsets_topic_response_6(b: memoryview, p: int, k: int) -> tuple[list[ListOffsetsTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -20,6 +20,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_uvarint,
@@ -39,6 +40,8 @@ unpack_ihB: Final = Struct(">ihB").unpack_from
 
 def read_list_partition_reassignments_topics_0(b: memoryview, p: int, k: int) -> tuple[list[ListPartitionReassignmentsTopics], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -110,6 +113,8 @@ def write_list_partition_reassignments_request_0(parts: list[Part], out: bytearr
 
 def read_ongoing_partition_reassignment_0(b: memoryview, p: int, k: int) -> tuple[list[OngoingPartitionReassignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, n = unpack_iB(b, p)
         p += 5
@@ -142,6 +147,8 @@ def read_ongoing_partition_reassignment_0(b: memoryview, p: int, k: int) -> tupl
 
 def read_ongoing_topic_reassignment_0(b: memoryview, p: int, k: int) -> tuple[list[OngoingTopicReassignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

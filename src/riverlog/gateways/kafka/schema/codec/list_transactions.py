@@ -18,6 +18,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     numbers,
     put_compact_numbers,
@@ -165,6 +166,8 @@ def write_list_transactions_request_2(parts: list[Part], out: bytearray, m: List
 
 def read_transaction_state_0(b: memoryview, p: int, k: int) -> tuple[list[TransactionState], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -22,6 +22,7 @@ from riverlog.gateways.kafka.wire import (
     bad_count,
     bad_null,
     cannot_be_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_numbers,
@@ -75,6 +76,8 @@ unpack_ii: Final = Struct(">ii").unpack_from
 
 def read_metadata_request_topic_0(b: memoryview, p: int, k: int) -> tuple[list[MetadataRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -179,6 +182,8 @@ def write_metadata_request_8(parts: list[Part], out: bytearray, m: MetadataReque
 
 def read_metadata_request_topic_9(b: memoryview, p: int, k: int) -> tuple[list[MetadataRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -243,6 +248,8 @@ def write_metadata_request_9(parts: list[Part], out: bytearray, m: MetadataReque
 
 def read_metadata_request_topic_10(b: memoryview, p: int, k: int) -> tuple[list[MetadataRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -340,6 +347,8 @@ def write_metadata_request_11(parts: list[Part], out: bytearray, m: MetadataRequ
 
 def read_metadata_response_broker_0(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseBroker], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         node_id, n = unpack_ih(b, p)
         p += 6
@@ -356,6 +365,8 @@ def read_metadata_response_broker_0(b: memoryview, p: int, k: int) -> tuple[list
 
 def read_metadata_response_partition_0(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, partition_index, leader_id, n = unpack_hiii(b, p)
         p += 14
@@ -373,6 +384,8 @@ def read_metadata_response_partition_0(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_metadata_response_topic_0(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -458,6 +471,8 @@ def write_metadata_response_0(parts: list[Part], out: bytearray, m: MetadataResp
 
 def read_metadata_response_broker_1(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseBroker], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         node_id, n = unpack_ih(b, p)
         p += 6
@@ -480,6 +495,8 @@ def read_metadata_response_broker_1(b: memoryview, p: int, k: int) -> tuple[list
 
 def read_metadata_response_topic_1(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -654,6 +671,8 @@ def write_metadata_response_3(parts: list[Part], out: bytearray, m: MetadataResp
 
 def read_metadata_response_partition_5(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, partition_index, leader_id, n = unpack_hiii(b, p)
         p += 14
@@ -676,6 +695,8 @@ def read_metadata_response_partition_5(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_metadata_response_topic_5(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -766,6 +787,8 @@ def write_metadata_response_5(parts: list[Part], out: bytearray, m: MetadataResp
 
 def read_metadata_response_partition_7(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, partition_index, leader_id, leader_epoch, n = unpack_hiiii(b, p)
         p += 18
@@ -788,6 +811,8 @@ def read_metadata_response_partition_7(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_metadata_response_topic_7(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -878,6 +903,8 @@ def write_metadata_response_7(parts: list[Part], out: bytearray, m: MetadataResp
 
 def read_metadata_response_topic_8(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hh(b, p)
         p += 4
@@ -966,6 +993,8 @@ def write_metadata_response_8(parts: list[Part], out: bytearray, m: MetadataResp
 
 def read_metadata_response_broker_9(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseBroker], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         node_id, n = unpack_iB(b, p)
         p += 5
@@ -996,6 +1025,8 @@ def read_metadata_response_broker_9(b: memoryview, p: int, k: int) -> tuple[list
 
 def read_metadata_response_partition_9(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, partition_index, leader_id, leader_epoch, n = unpack_hiiiB(b, p)
         p += 15
@@ -1028,6 +1059,8 @@ def read_metadata_response_partition_9(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_metadata_response_topic_9(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3
@@ -1191,6 +1224,8 @@ def write_metadata_response_9(parts: list[Part], out: bytearray, m: MetadataResp
 
 def read_metadata_response_topic_10(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3
@@ -1383,6 +1418,8 @@ def write_metadata_response_11(parts: list[Part], out: bytearray, m: MetadataRes
 
 def read_metadata_response_topic_12(b: memoryview, p: int, k: int) -> tuple[list[MetadataResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

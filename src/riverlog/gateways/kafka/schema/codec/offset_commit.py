@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -56,6 +57,8 @@ unpack_qi: Final = Struct(">qi").unpack_from
 
 def read_offset_commit_request_partition_2(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitRequestPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, n = unpack_iqh(b, p)
         p += 14
@@ -71,6 +74,8 @@ def read_offset_commit_request_partition_2(b: memoryview, p: int, k: int) -> tup
 
 def read_offset_commit_request_topic_2(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -199,6 +204,8 @@ def write_offset_commit_request_5(parts: list[Part], out: bytearray, m: OffsetCo
 
 def read_offset_commit_request_partition_6(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitRequestPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, committed_leader_epoch, n = unpack_iqih(b, p)
         p += 18
@@ -214,6 +221,8 @@ def read_offset_commit_request_partition_6(b: memoryview, p: int, k: int) -> tup
 
 def read_offset_commit_request_topic_6(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -359,6 +368,8 @@ def write_offset_commit_request_7(parts: list[Part], out: bytearray, m: OffsetCo
 
 def read_offset_commit_request_partition_8(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitRequestPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, committed_leader_epoch, n = unpack_iqiB(b, p)
         p += 17
@@ -380,6 +391,8 @@ def read_offset_commit_request_partition_8(b: memoryview, p: int, k: int) -> tup
 
 def read_offset_commit_request_topic_8(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -532,6 +545,8 @@ def write_offset_commit_request_8(parts: list[Part], out: bytearray, m: OffsetCo
 
 def read_offset_commit_request_topic_10(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -650,6 +665,8 @@ def write_offset_commit_request_10(parts: list[Part], out: bytearray, m: OffsetC
 
 def read_offset_commit_response_partition_2(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code = unpack_ih(b, p)
         p += 6
@@ -659,6 +676,8 @@ def read_offset_commit_response_partition_2(b: memoryview, p: int, k: int) -> tu
 
 def read_offset_commit_response_topic_2(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -734,6 +753,8 @@ def write_offset_commit_response_3(parts: list[Part], out: bytearray, m: OffsetC
 
 def read_offset_commit_response_partition_8(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -745,6 +766,8 @@ def read_offset_commit_response_partition_8(b: memoryview, p: int, k: int) -> tu
 
 def read_offset_commit_response_topic_8(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -831,6 +854,8 @@ def write_offset_commit_response_8(parts: list[Part], out: bytearray, m: OffsetC
 
 def read_offset_commit_response_topic_10(b: memoryview, p: int, k: int) -> tuple[list[OffsetCommitResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
 )
 
 REQUEST: Final = "OffsetDeleteRequest"
@@ -37,6 +38,8 @@ unpack_ih: Final = Struct(">ih").unpack_from
 
 def read_offset_delete_request_partition_0(b: memoryview, p: int, k: int) -> tuple[list[OffsetDeleteRequestPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (partition_index,) = unpack_i(b, p)
         p += 4
@@ -46,6 +49,8 @@ def read_offset_delete_request_partition_0(b: memoryview, p: int, k: int) -> tup
 
 def read_offset_delete_request_topic_0(b: memoryview, p: int, k: int) -> tuple[list[OffsetDeleteRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -113,6 +118,8 @@ def write_offset_delete_request_0(parts: list[Part], out: bytearray, m: OffsetDe
 
 def read_offset_delete_response_partition_0(b: memoryview, p: int, k: int) -> tuple[list[OffsetDeleteResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code = unpack_ih(b, p)
         p += 6
@@ -122,6 +129,8 @@ def read_offset_delete_response_partition_0(b: memoryview, p: int, k: int) -> tu
 
 def read_offset_delete_response_topic_0(b: memoryview, p: int, k: int) -> tuple[list[OffsetDeleteResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2

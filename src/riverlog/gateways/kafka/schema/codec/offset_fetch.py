@@ -26,6 +26,7 @@ from riverlog.gateways.kafka.wire import (
     bad_count,
     bad_null,
     cannot_be_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_numbers,
@@ -62,6 +63,8 @@ unpack_iqih: Final = Struct(">iqih").unpack_from
 
 def read_offset_fetch_request_topic_1(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -152,6 +155,8 @@ def write_offset_fetch_request_2(parts: list[Part], out: bytearray, m: OffsetFet
 
 def read_offset_fetch_request_topic_6(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -285,6 +290,8 @@ def write_offset_fetch_request_7(parts: list[Part], out: bytearray, m: OffsetFet
 
 def read_offset_fetch_request_topics_8(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchRequestTopics], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -312,6 +319,8 @@ def read_offset_fetch_request_topics_8(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_offset_fetch_request_group_8(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchRequestGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -404,6 +413,8 @@ def write_offset_fetch_request_8(parts: list[Part], out: bytearray, m: OffsetFet
 
 def read_offset_fetch_request_group_9(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchRequestGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -505,6 +516,8 @@ def write_offset_fetch_request_9(parts: list[Part], out: bytearray, m: OffsetFet
 
 def read_offset_fetch_request_topics_10(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchRequestTopics], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -523,6 +536,8 @@ def read_offset_fetch_request_topics_10(b: memoryview, p: int, k: int) -> tuple[
 
 def read_offset_fetch_request_group_10(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchRequestGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -631,6 +646,8 @@ def write_offset_fetch_request_10(parts: list[Part], out: bytearray, m: OffsetFe
 
 def read_offset_fetch_response_partition_1(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, n = unpack_iqh(b, p)
         p += 14
@@ -648,6 +665,8 @@ def read_offset_fetch_response_partition_1(b: memoryview, p: int, k: int) -> tup
 
 def read_offset_fetch_response_topic_1(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -755,6 +774,8 @@ def write_offset_fetch_response_3(parts: list[Part], out: bytearray, m: OffsetFe
 
 def read_offset_fetch_response_partition_5(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, committed_leader_epoch, n = unpack_iqih(b, p)
         p += 18
@@ -772,6 +793,8 @@ def read_offset_fetch_response_partition_5(b: memoryview, p: int, k: int) -> tup
 
 def read_offset_fetch_response_topic_5(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -842,6 +865,8 @@ def write_offset_fetch_response_5(parts: list[Part], out: bytearray, m: OffsetFe
 
 def read_offset_fetch_response_partition_6(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, committed_leader_epoch, n = unpack_iqiB(b, p)
         p += 17
@@ -863,6 +888,8 @@ def read_offset_fetch_response_partition_6(b: memoryview, p: int, k: int) -> tup
 
 def read_offset_fetch_response_topic_6(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -962,6 +989,8 @@ def write_offset_fetch_response_6(parts: list[Part], out: bytearray, m: OffsetFe
 
 def read_offset_fetch_response_partitions_8(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponsePartitions], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, committed_leader_epoch, n = unpack_iqiB(b, p)
         p += 17
@@ -983,6 +1012,8 @@ def read_offset_fetch_response_partitions_8(b: memoryview, p: int, k: int) -> tu
 
 def read_offset_fetch_response_topics_8(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponseTopics], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -1012,6 +1043,8 @@ def read_offset_fetch_response_topics_8(b: memoryview, p: int, k: int) -> tuple[
 
 def read_offset_fetch_response_group_8(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponseGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -1131,6 +1164,8 @@ def write_offset_fetch_response_8(parts: list[Part], out: bytearray, m: OffsetFe
 
 def read_offset_fetch_response_topics_10(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponseTopics], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -1151,6 +1186,8 @@ def read_offset_fetch_response_topics_10(b: memoryview, p: int, k: int) -> tuple
 
 def read_offset_fetch_response_group_10(b: memoryview, p: int, k: int) -> tuple[list[OffsetFetchResponseGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -48,6 +49,8 @@ unpack_iiiB: Final = Struct(">iiiB").unpack_from
 
 def read_offset_for_leader_partition_2(b: memoryview, p: int, k: int) -> tuple[list[OffsetForLeaderPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition, current_leader_epoch, leader_epoch = unpack_iii(b, p)
         p += 12
@@ -57,6 +60,8 @@ def read_offset_for_leader_partition_2(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_offset_for_leader_topic_2(b: memoryview, p: int, k: int) -> tuple[list[OffsetForLeaderTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -129,6 +134,8 @@ def write_offset_for_leader_epoch_request_3(parts: list[Part], out: bytearray, m
 
 def read_offset_for_leader_partition_4(b: memoryview, p: int, k: int) -> tuple[list[OffsetForLeaderPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition, current_leader_epoch, leader_epoch, n = unpack_iiiB(b, p)
         p += 13
@@ -140,6 +147,8 @@ def read_offset_for_leader_partition_4(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_offset_for_leader_topic_4(b: memoryview, p: int, k: int) -> tuple[list[OffsetForLeaderTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -223,6 +232,8 @@ def write_offset_for_leader_epoch_request_4(parts: list[Part], out: bytearray, m
 
 def read_epoch_end_offset_2(b: memoryview, p: int, k: int) -> tuple[list[EpochEndOffset], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, partition, leader_epoch, end_offset = unpack_hiiq(b, p)
         p += 18
@@ -232,6 +243,8 @@ def read_epoch_end_offset_2(b: memoryview, p: int, k: int) -> tuple[list[EpochEn
 
 def read_offset_for_leader_topic_result_2(b: memoryview, p: int, k: int) -> tuple[list[OffsetForLeaderTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -290,6 +303,8 @@ def write_offset_for_leader_epoch_response_2(parts: list[Part], out: bytearray, 
 
 def read_epoch_end_offset_4(b: memoryview, p: int, k: int) -> tuple[list[EpochEndOffset], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, partition, leader_epoch, end_offset, n = unpack_hiiqB(b, p)
         p += 19
@@ -301,6 +316,8 @@ def read_epoch_end_offset_4(b: memoryview, p: int, k: int) -> tuple[list[EpochEn
 
 def read_offset_for_leader_topic_result_4(b: memoryview, p: int, k: int) -> tuple[list[OffsetForLeaderTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

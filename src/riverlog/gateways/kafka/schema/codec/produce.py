@@ -26,6 +26,7 @@ from riverlog.gateways.kafka.wire import (
     bad_count,
     bad_null,
     bad_tag,
+    claim,
     put_records,
     put_tagged,
     put_uvarint,
@@ -70,6 +71,8 @@ unpack_iiB: Final = Struct(">iiB").unpack_from
 
 def read_partition_produce_data_3(b: memoryview, p: int, k: int) -> tuple[list[PartitionProduceData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         index, n = unpack_ii(b, p)
         p += 8
@@ -85,6 +88,8 @@ def read_partition_produce_data_3(b: memoryview, p: int, k: int) -> tuple[list[P
 
 def read_topic_produce_data_3(b: memoryview, p: int, k: int) -> tuple[list[TopicProduceData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -163,6 +168,8 @@ def write_produce_request_3(parts: list[Part], out: bytearray, m: ProduceRequest
 
 def read_partition_produce_data_9(b: memoryview, p: int, k: int) -> tuple[list[PartitionProduceData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         index, n = unpack_iB(b, p)
         p += 5
@@ -184,6 +191,8 @@ def read_partition_produce_data_9(b: memoryview, p: int, k: int) -> tuple[list[P
 
 def read_topic_produce_data_9(b: memoryview, p: int, k: int) -> tuple[list[TopicProduceData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -300,6 +309,8 @@ def write_produce_request_9(parts: list[Part], out: bytearray, m: ProduceRequest
 
 def read_topic_produce_data_13(b: memoryview, p: int, k: int) -> tuple[list[TopicProduceData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -385,6 +396,8 @@ def write_produce_request_13(parts: list[Part], out: bytearray, m: ProduceReques
 
 def read_partition_produce_response_3(b: memoryview, p: int, k: int) -> tuple[list[PartitionProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         index, error_code, base_offset, log_append_time_ms = unpack_ihqq(b, p)
         p += 22
@@ -394,6 +407,8 @@ def read_partition_produce_response_3(b: memoryview, p: int, k: int) -> tuple[li
 
 def read_topic_produce_response_3(b: memoryview, p: int, k: int) -> tuple[list[TopicProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -455,6 +470,8 @@ def write_produce_response_3(parts: list[Part], out: bytearray, m: ProduceRespon
 
 def read_partition_produce_response_5(b: memoryview, p: int, k: int) -> tuple[list[PartitionProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         index, error_code, base_offset, log_append_time_ms, log_start_offset = unpack_ihqqq(b, p)
         p += 30
@@ -464,6 +481,8 @@ def read_partition_produce_response_5(b: memoryview, p: int, k: int) -> tuple[li
 
 def read_topic_produce_response_5(b: memoryview, p: int, k: int) -> tuple[list[TopicProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -525,6 +544,8 @@ def write_produce_response_5(parts: list[Part], out: bytearray, m: ProduceRespon
 
 def read_batch_index_and_error_message_8(b: memoryview, p: int, k: int) -> tuple[list[BatchIndexAndErrorMessage], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         batch_index, n = unpack_ih(b, p)
         p += 6
@@ -540,6 +561,8 @@ def read_batch_index_and_error_message_8(b: memoryview, p: int, k: int) -> tuple
 
 def read_partition_produce_response_8(b: memoryview, p: int, k: int) -> tuple[list[PartitionProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         index, error_code, base_offset, log_append_time_ms, log_start_offset, n = unpack_ihqqqi(b, p)
         p += 34
@@ -562,6 +585,8 @@ def read_partition_produce_response_8(b: memoryview, p: int, k: int) -> tuple[li
 
 def read_topic_produce_response_8(b: memoryview, p: int, k: int) -> tuple[list[TopicProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -647,6 +672,8 @@ def write_produce_response_8(parts: list[Part], out: bytearray, m: ProduceRespon
 
 def read_batch_index_and_error_message_9(b: memoryview, p: int, k: int) -> tuple[list[BatchIndexAndErrorMessage], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         batch_index, n = unpack_iB(b, p)
         p += 5
@@ -668,6 +695,8 @@ def read_batch_index_and_error_message_9(b: memoryview, p: int, k: int) -> tuple
 
 def read_partition_produce_response_9(b: memoryview, p: int, k: int) -> tuple[list[PartitionProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         index, error_code, base_offset, log_append_time_ms, log_start_offset, n = unpack_ihqqqB(b, p)
         p += 31
@@ -698,6 +727,8 @@ def read_partition_produce_response_9(b: memoryview, p: int, k: int) -> tuple[li
 
 def read_topic_produce_response_9(b: memoryview, p: int, k: int) -> tuple[list[TopicProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -821,6 +852,8 @@ def write_produce_response_9(parts: list[Part], out: bytearray, m: ProduceRespon
 
 def read_leader_id_and_epoch_10(b: memoryview, p: int, k: int) -> tuple[list[LeaderIdAndEpoch], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         leader_id, leader_epoch, n = unpack_iiB(b, p)
         p += 9
@@ -832,6 +865,8 @@ def read_leader_id_and_epoch_10(b: memoryview, p: int, k: int) -> tuple[list[Lea
 
 def read_partition_produce_response_10(b: memoryview, p: int, k: int) -> tuple[list[PartitionProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         index, error_code, base_offset, log_append_time_ms, log_start_offset, n = unpack_ihqqqB(b, p)
         p += 31
@@ -874,6 +909,8 @@ def read_partition_produce_response_10(b: memoryview, p: int, k: int) -> tuple[l
 
 def read_topic_produce_response_10(b: memoryview, p: int, k: int) -> tuple[list[TopicProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -903,6 +940,8 @@ def read_topic_produce_response_10(b: memoryview, p: int, k: int) -> tuple[list[
 
 def read_node_endpoint_10(b: memoryview, p: int, k: int) -> tuple[list[NodeEndpoint], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         node_id, n = unpack_iB(b, p)
         p += 5
@@ -1089,6 +1128,8 @@ def write_produce_response_10(parts: list[Part], out: bytearray, m: ProduceRespo
 
 def read_topic_produce_response_13(b: memoryview, p: int, k: int) -> tuple[list[TopicProduceResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17

@@ -24,6 +24,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_uvarint,
@@ -53,6 +54,8 @@ unpack_qqB: Final = Struct(">qqB").unpack_from
 
 def read_acknowledgement_batch_1(b: memoryview, p: int, k: int) -> tuple[list[AcknowledgementBatch], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         first_offset, last_offset, n = unpack_qqB(b, p)
         p += 17
@@ -71,6 +74,8 @@ def read_acknowledgement_batch_1(b: memoryview, p: int, k: int) -> tuple[list[Ac
 
 def read_acknowledge_partition_1(b: memoryview, p: int, k: int) -> tuple[list[AcknowledgePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, n = unpack_iB(b, p)
         p += 5
@@ -91,6 +96,8 @@ def read_acknowledge_partition_1(b: memoryview, p: int, k: int) -> tuple[list[Ac
 
 def read_acknowledge_topic_1(b: memoryview, p: int, k: int) -> tuple[list[AcknowledgeTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -290,6 +297,8 @@ def write_share_acknowledge_request_2(parts: list[Part], out: bytearray, m: Shar
 
 def read_leader_id_and_epoch_1(b: memoryview, p: int, k: int) -> tuple[list[LeaderIdAndEpoch], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         leader_id, leader_epoch, n = unpack_iiB(b, p)
         p += 9
@@ -301,6 +310,8 @@ def read_leader_id_and_epoch_1(b: memoryview, p: int, k: int) -> tuple[list[Lead
 
 def read_partition_data_1(b: memoryview, p: int, k: int) -> tuple[list[PartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -323,6 +334,8 @@ def read_partition_data_1(b: memoryview, p: int, k: int) -> tuple[list[Partition
 
 def read_share_acknowledge_topic_response_1(b: memoryview, p: int, k: int) -> tuple[list[ShareAcknowledgeTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -343,6 +356,8 @@ def read_share_acknowledge_topic_response_1(b: memoryview, p: int, k: int) -> tu
 
 def read_node_endpoint_1(b: memoryview, p: int, k: int) -> tuple[list[NodeEndpoint], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         node_id, n = unpack_iB(b, p)
         p += 5

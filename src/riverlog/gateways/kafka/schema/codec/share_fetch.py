@@ -27,6 +27,7 @@ from riverlog.gateways.kafka.wire import (
     bad_count,
     bad_null,
     cannot_be_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_records,
@@ -66,6 +67,8 @@ unpack_qqhB: Final = Struct(">qqhB").unpack_from
 
 def read_acknowledgement_batch_1(b: memoryview, p: int, k: int) -> tuple[list[AcknowledgementBatch], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         first_offset, last_offset, n = unpack_qqB(b, p)
         p += 17
@@ -84,6 +87,8 @@ def read_acknowledgement_batch_1(b: memoryview, p: int, k: int) -> tuple[list[Ac
 
 def read_fetch_partition_1(b: memoryview, p: int, k: int) -> tuple[list[FetchPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, n = unpack_iB(b, p)
         p += 5
@@ -104,6 +109,8 @@ def read_fetch_partition_1(b: memoryview, p: int, k: int) -> tuple[list[FetchPar
 
 def read_fetch_topic_1(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -124,6 +131,8 @@ def read_fetch_topic_1(b: memoryview, p: int, k: int) -> tuple[list[FetchTopic],
 
 def read_forgotten_topic_1(b: memoryview, p: int, k: int) -> tuple[list[ForgottenTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -360,6 +369,8 @@ def write_share_fetch_request_2(parts: list[Part], out: bytearray, m: ShareFetch
 
 def read_leader_id_and_epoch_1(b: memoryview, p: int, k: int) -> tuple[list[LeaderIdAndEpoch], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         leader_id, leader_epoch, n = unpack_iiB(b, p)
         p += 9
@@ -371,6 +382,8 @@ def read_leader_id_and_epoch_1(b: memoryview, p: int, k: int) -> tuple[list[Lead
 
 def read_acquired_records_1(b: memoryview, p: int, k: int) -> tuple[list[AcquiredRecords], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         first_offset, last_offset, delivery_count, n = unpack_qqhB(b, p)
         p += 19
@@ -382,6 +395,8 @@ def read_acquired_records_1(b: memoryview, p: int, k: int) -> tuple[list[Acquire
 
 def read_partition_data_1(b: memoryview, p: int, k: int) -> tuple[list[PartitionData], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -432,6 +447,8 @@ def read_partition_data_1(b: memoryview, p: int, k: int) -> tuple[list[Partition
 
 def read_share_fetchable_topic_response_1(b: memoryview, p: int, k: int) -> tuple[list[ShareFetchableTopicResponse], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -452,6 +469,8 @@ def read_share_fetchable_topic_response_1(b: memoryview, p: int, k: int) -> tupl
 
 def read_node_endpoint_1(b: memoryview, p: int, k: int) -> tuple[list[NodeEndpoint], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         node_id, n = unpack_iB(b, p)
         p += 5

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     numbers,
     put_compact_numbers,
@@ -77,6 +78,8 @@ def write_share_group_describe_request_1(parts: list[Part], out: bytearray, m: S
 
 def read_topic_partitions_1(b: memoryview, p: int, k: int) -> tuple[list[TopicPartitions], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -104,6 +107,8 @@ def read_topic_partitions_1(b: memoryview, p: int, k: int) -> tuple[list[TopicPa
 
 def read_assignment_1(b: memoryview, p: int, k: int) -> tuple[list[Assignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -124,6 +129,8 @@ def read_assignment_1(b: memoryview, p: int, k: int) -> tuple[list[Assignment], 
 
 def read_member_1(b: memoryview, p: int, k: int) -> tuple[list[Member], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -180,6 +187,8 @@ def read_member_1(b: memoryview, p: int, k: int) -> tuple[list[Member], int]:
 
 def read_described_group_1(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

@@ -18,6 +18,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     numbers,
     put_compact_numbers,
@@ -127,6 +128,8 @@ def write_share_group_heartbeat_request_1(parts: list[Part], out: bytearray, m: 
 
 def read_topic_partitions_1(b: memoryview, p: int, k: int) -> tuple[list[TopicPartitions], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         topic_id, n = unpack_uB(b, p)
         p += 17
@@ -145,6 +148,8 @@ def read_topic_partitions_1(b: memoryview, p: int, k: int) -> tuple[list[TopicPa
 
 def read_assignment_1(b: memoryview, p: int, k: int) -> tuple[list[Assignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

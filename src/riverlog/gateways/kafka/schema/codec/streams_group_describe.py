@@ -27,6 +27,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     numbers,
     put_compact_numbers,
@@ -88,6 +89,8 @@ def write_streams_group_describe_request_0(parts: list[Part], out: bytearray, m:
 
 def read_key_value_0(b: memoryview, p: int, k: int) -> tuple[list[KeyValue], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -117,6 +120,8 @@ def read_key_value_0(b: memoryview, p: int, k: int) -> tuple[list[KeyValue], int
 
 def read_topic_info_0(b: memoryview, p: int, k: int) -> tuple[list[TopicInfo], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -146,6 +151,8 @@ def read_topic_info_0(b: memoryview, p: int, k: int) -> tuple[list[TopicInfo], i
 
 def read_subtopology_0(b: memoryview, p: int, k: int) -> tuple[list[Subtopology], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -198,6 +205,8 @@ def read_subtopology_0(b: memoryview, p: int, k: int) -> tuple[list[Subtopology]
 
 def read_topology_0(b: memoryview, p: int, k: int) -> tuple[list[Topology], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         epoch, n = unpack_iB(b, p)
         p += 5
@@ -219,6 +228,8 @@ def read_topology_0(b: memoryview, p: int, k: int) -> tuple[list[Topology], int]
 
 def read_endpoint_0(b: memoryview, p: int, k: int) -> tuple[list[Endpoint], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -239,6 +250,8 @@ def read_endpoint_0(b: memoryview, p: int, k: int) -> tuple[list[Endpoint], int]
 
 def read_task_offset_0(b: memoryview, p: int, k: int) -> tuple[list[TaskOffset], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -259,6 +272,8 @@ def read_task_offset_0(b: memoryview, p: int, k: int) -> tuple[list[TaskOffset],
 
 def read_task_ids_0(b: memoryview, p: int, k: int) -> tuple[list[TaskIds], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -286,6 +301,8 @@ def read_task_ids_0(b: memoryview, p: int, k: int) -> tuple[list[TaskIds], int]:
 
 def read_assignment_0(b: memoryview, p: int, k: int) -> tuple[list[Assignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -324,6 +341,8 @@ def read_assignment_0(b: memoryview, p: int, k: int) -> tuple[list[Assignment], 
 
 def read_member_0(b: memoryview, p: int, k: int) -> tuple[list[Member], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -426,6 +445,8 @@ def read_member_0(b: memoryview, p: int, k: int) -> tuple[list[Member], int]:
 
 def read_described_group_0(b: memoryview, p: int, k: int) -> tuple[list[DescribedGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         error_code, n = unpack_hB(b, p)
         p += 3

@@ -30,6 +30,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     compact_strings,
     numbers,
     put_compact_numbers,
@@ -69,6 +70,8 @@ unpack_iqB: Final = Struct(">iqB").unpack_from
 
 def read_key_value_0(b: memoryview, p: int, k: int) -> tuple[list[KeyValue], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -98,6 +101,8 @@ def read_key_value_0(b: memoryview, p: int, k: int) -> tuple[list[KeyValue], int
 
 def read_topic_info_0(b: memoryview, p: int, k: int) -> tuple[list[TopicInfo], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -127,6 +132,8 @@ def read_topic_info_0(b: memoryview, p: int, k: int) -> tuple[list[TopicInfo], i
 
 def read_copartition_group_0(b: memoryview, p: int, k: int) -> tuple[list[CopartitionGroup], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -159,6 +166,8 @@ def read_copartition_group_0(b: memoryview, p: int, k: int) -> tuple[list[Copart
 
 def read_subtopology_0(b: memoryview, p: int, k: int) -> tuple[list[Subtopology], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -227,6 +236,8 @@ def read_subtopology_0(b: memoryview, p: int, k: int) -> tuple[list[Subtopology]
 
 def read_topology_0(b: memoryview, p: int, k: int) -> tuple[list[Topology], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         epoch, n = unpack_iB(b, p)
         p += 5
@@ -247,6 +258,8 @@ def read_topology_0(b: memoryview, p: int, k: int) -> tuple[list[Topology], int]
 
 def read_streams_group_heartbeat_request_task_ids_0(b: memoryview, p: int, k: int) -> tuple[list[StreamsGroupHeartbeatRequestTaskIds], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -274,6 +287,8 @@ def read_streams_group_heartbeat_request_task_ids_0(b: memoryview, p: int, k: in
 
 def read_streams_group_heartbeat_request_endpoint_0(b: memoryview, p: int, k: int) -> tuple[list[StreamsGroupHeartbeatRequestEndpoint], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -294,6 +309,8 @@ def read_streams_group_heartbeat_request_endpoint_0(b: memoryview, p: int, k: in
 
 def read_task_offset_0(b: memoryview, p: int, k: int) -> tuple[list[TaskOffset], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -705,6 +722,8 @@ def write_streams_group_heartbeat_request_0(parts: list[Part], out: bytearray, m
 
 def read_status_0(b: memoryview, p: int, k: int) -> tuple[list[Status], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         status_code, n = unpack_bB(b, p)
         p += 2
@@ -725,6 +744,8 @@ def read_status_0(b: memoryview, p: int, k: int) -> tuple[list[Status], int]:
 
 def read_streams_group_heartbeat_response_task_ids_0(b: memoryview, p: int, k: int) -> tuple[list[StreamsGroupHeartbeatResponseTaskIds], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -752,6 +773,8 @@ def read_streams_group_heartbeat_response_task_ids_0(b: memoryview, p: int, k: i
 
 def read_streams_group_heartbeat_response_endpoint_0(b: memoryview, p: int, k: int) -> tuple[list[StreamsGroupHeartbeatResponseEndpoint], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -772,6 +795,8 @@ def read_streams_group_heartbeat_response_endpoint_0(b: memoryview, p: int, k: i
 
 def read_topic_partition_0(b: memoryview, p: int, k: int) -> tuple[list[TopicPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -799,6 +824,8 @@ def read_topic_partition_0(b: memoryview, p: int, k: int) -> tuple[list[TopicPar
 
 def read_endpoint_to_partitions_0(b: memoryview, p: int, k: int) -> tuple[list[EndpointToPartitions], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (user_endpoint,), p = read_streams_group_heartbeat_response_endpoint_0(b, p, 1)
         n = b[p]

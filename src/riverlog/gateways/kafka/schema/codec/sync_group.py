@@ -17,6 +17,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -42,6 +43,8 @@ unpack_ihi: Final = Struct(">ihi").unpack_from
 
 def read_sync_group_request_assignment_0(b: memoryview, p: int, k: int) -> tuple[list[SyncGroupRequestAssignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -176,6 +179,8 @@ def write_sync_group_request_3(parts: list[Part], out: bytearray, m: SyncGroupRe
 
 def read_sync_group_request_assignment_4(b: memoryview, p: int, k: int) -> tuple[list[SyncGroupRequestAssignment], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -21,6 +21,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     put_uvarint,
     skip_tags,
     uvarint_rest,
@@ -55,6 +56,8 @@ unpack_qhiB: Final = Struct(">qhiB").unpack_from
 
 def read_txn_offset_commit_request_partition_0(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitRequestPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, n = unpack_iqh(b, p)
         p += 14
@@ -70,6 +73,8 @@ def read_txn_offset_commit_request_partition_0(b: memoryview, p: int, k: int) ->
 
 def read_txn_offset_commit_request_topic_0(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -157,6 +162,8 @@ def write_txn_offset_commit_request_0(parts: list[Part], out: bytearray, m: TxnO
 
 def read_txn_offset_commit_request_partition_2(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitRequestPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, committed_leader_epoch, n = unpack_iqih(b, p)
         p += 18
@@ -172,6 +179,8 @@ def read_txn_offset_commit_request_partition_2(b: memoryview, p: int, k: int) ->
 
 def read_txn_offset_commit_request_topic_2(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -259,6 +268,8 @@ def write_txn_offset_commit_request_2(parts: list[Part], out: bytearray, m: TxnO
 
 def read_txn_offset_commit_request_partition_3(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitRequestPartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, committed_offset, committed_leader_epoch, n = unpack_iqiB(b, p)
         p += 17
@@ -280,6 +291,8 @@ def read_txn_offset_commit_request_partition_3(b: memoryview, p: int, k: int) ->
 
 def read_txn_offset_commit_request_topic_3(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitRequestTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -449,6 +462,8 @@ def write_txn_offset_commit_request_3(parts: list[Part], out: bytearray, m: TxnO
 
 def read_txn_offset_commit_response_partition_0(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code = unpack_ih(b, p)
         p += 6
@@ -458,6 +473,8 @@ def read_txn_offset_commit_response_partition_0(b: memoryview, p: int, k: int) -
 
 def read_txn_offset_commit_response_topic_0(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         (n,) = unpack_h(b, p)
         p += 2
@@ -516,6 +533,8 @@ def write_txn_offset_commit_response_0(parts: list[Part], out: bytearray, m: Txn
 
 def read_txn_offset_commit_response_partition_3(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitResponsePartition], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -527,6 +546,8 @@ def read_txn_offset_commit_response_partition_3(b: memoryview, p: int, k: int) -
 
 def read_txn_offset_commit_response_topic_3(b: memoryview, p: int, k: int) -> tuple[list[TxnOffsetCommitResponseTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1

@@ -22,6 +22,7 @@ from riverlog.gateways.kafka.wire import (
     Writer,
     bad_count,
     bad_null,
+    claim,
     numbers,
     put_compact_numbers,
     put_uvarint,
@@ -47,6 +48,8 @@ unpack_qhtB: Final = Struct(">qh?B").unpack_from
 
 def read_writable_txn_marker_topic_1(b: memoryview, p: int, k: int) -> tuple[list[WritableTxnMarkerTopic], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -74,6 +77,8 @@ def read_writable_txn_marker_topic_1(b: memoryview, p: int, k: int) -> tuple[lis
 
 def read_writable_txn_marker_1(b: memoryview, p: int, k: int) -> tuple[list[WritableTxnMarker], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         producer_id, producer_epoch, transaction_result, n = unpack_qhtB(b, p)
         p += 12
@@ -149,6 +154,8 @@ def write_write_txn_markers_request_1(parts: list[Part], out: bytearray, m: Writ
 
 def read_writable_txn_marker_2(b: memoryview, p: int, k: int) -> tuple[list[WritableTxnMarker], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         producer_id, producer_epoch, transaction_result, n = unpack_qhtB(b, p)
         p += 12
@@ -210,6 +217,8 @@ def write_write_txn_markers_request_2(parts: list[Part], out: bytearray, m: Writ
 
 def read_writable_txn_marker_partition_result_1(b: memoryview, p: int, k: int) -> tuple[list[WritableTxnMarkerPartitionResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         partition_index, error_code, n = unpack_ihB(b, p)
         p += 7
@@ -221,6 +230,8 @@ def read_writable_txn_marker_partition_result_1(b: memoryview, p: int, k: int) -
 
 def read_writable_txn_marker_topic_result_1(b: memoryview, p: int, k: int) -> tuple[list[WritableTxnMarkerTopicResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         n = b[p]
         p += 1
@@ -250,6 +261,8 @@ def read_writable_txn_marker_topic_result_1(b: memoryview, p: int, k: int) -> tu
 
 def read_writable_txn_marker_result_1(b: memoryview, p: int, k: int) -> tuple[list[WritableTxnMarkerResult], int]:
     found = []
+    if k > 1:
+        claim(k)
     for _ in range(k):
         producer_id, n = unpack_qB(b, p)
         p += 9

@@ -1,7 +1,7 @@
 """Every configuration of a topic as data: type, range, default, and the broker setting that gives its default.
 
 Invariant: `TOPIC_CONFIGS` has every entry of Kafka's list and ours (`riverlog.…`); each default passes its own check.
-Not here: who may change a configuration, and where it is kept (`broker/topics.py`).
+Not here: who may change a configuration, and where it is kept (`broker/topics.py`). Mostly a table, hence its length.
 """
 
 from __future__ import annotations

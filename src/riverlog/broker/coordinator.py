@@ -196,7 +196,7 @@ class Coordinator:
         self._check_group(caller, Operation.READ, group_id)
         now_ms = self._clock.now_ms()
         expire_ms = -1 if retention_ms < 0 else now_ms + retention_ms
-        metadata_bytes_max = self.settings.offset_metadata_bytes_max
+        metadata_length_max = self.settings.offset_metadata_bytes_max
         offsets: dict[PartitionId, CommittedOffset] = {}
         errors: list[list[ErrorKind | None]] = []
         for name, asked_id, partitions in topics:
@@ -209,7 +209,7 @@ class Coordinator:
             for index, offset, leader_epoch, metadata in partitions:
                 if not 0 <= index < partition_count:
                     of_topic.append(ErrorKind.UNKNOWN_TOPIC)
-                elif metadata and len(metadata.encode()) > metadata_bytes_max:
+                elif len(metadata) > metadata_length_max:  # characters, as Kafka counts them
                     of_topic.append(ErrorKind.OFFSET_METADATA_TOO_LARGE)
                 else:
                     of_topic.append(None)

@@ -438,7 +438,7 @@ class TestOffsets:
         async def story(one: World) -> None:
             asked = [
                 TopicCommit("t", None, [PartitionCommit(0, 1), PartitionCommit(4, 1), PartitionCommit(-1, 1)]),
-                TopicCommit("t", None, [PartitionCommit(1, 1, -1, "m" * 4096), PartitionCommit(2, 1, -1, "m" * 4097)]),
+                TopicCommit("t", None, [PartitionCommit(1, 1, -1, "é" * 4096), PartitionCommit(2, 1, -1, "m" * 4097)]),
                 TopicCommit("nothing", None, [PartitionCommit(0, 1)]),
                 TopicCommit("", TopicId(b"u" * 16), [PartitionCommit(0, 7)]),
                 TopicCommit("", TopicId(b"?" * 16), [PartitionCommit(0, 7)]),

@@ -486,7 +486,7 @@ class ClassicGroup:
         if command.generation < 0 and not command.member_id and command.instance_id is None:
             return ErrorKind.UNKNOWN_MEMBER_ID  # an outsider may commit only where nobody is
         if not self.exists:
-            return ErrorKind.ILLEGAL_GENERATION
+            return ErrorKind.GROUP_ID_NOT_FOUND
         error = self._check(command.member_id, command.instance_id, command.generation)
         if error is not None:
             return error

@@ -46,15 +46,14 @@ class Member:
         return self.is_new or (self.joining is None and self.syncing is None)
 
     def describe(self, protocol: str | None) -> DescribedMember:
-        """`protocol` None: the group is not stable, so metadata and assignment mean nothing."""
-        is_stable = protocol is not None
+        """`protocol` None: the group is not stable, so what it subscribes to is not told; the old assignment is."""
         return DescribedMember(
             member_id=self.member_id,
             instance_id=self.instance_id,
             client_id=self.client_id,
             client_host=self.client_host,
-            metadata=self.metadata(protocol) if is_stable else b"",
-            assignment=self.assignment if is_stable else b"",
+            metadata=b"" if protocol is None else self.metadata(protocol),
+            assignment=self.assignment,
         )
 
     def to_row(self) -> MemberRow:

@@ -585,9 +585,9 @@ class TestOffsets:
         assert not len(driver.machine.offsets)
         assert driver.commit({T0: 5}, a, 1) is None
 
-    def test_a_member_of_a_group_that_is_not_there_has_an_illegal_generation(self) -> None:
+    def test_a_member_of_a_group_that_is_not_there_is_told_so(self) -> None:
         driver = GroupDriver()
-        assert driver.commit({T0: 5}, "nobody", 3) is ErrorKind.ILLEGAL_GENERATION
+        assert driver.commit({T0: 5}, "nobody", 3) is ErrorKind.GROUP_ID_NOT_FOUND
         driver.commit({T0: 5})
         assert driver.commit({T0: 5}, "nobody", 3) is ErrorKind.UNKNOWN_MEMBER_ID
 
@@ -700,7 +700,7 @@ class TestExpiry:
 
 
 class TestForPeople:
-    def test_describe_tells_parts_only_when_stable(self) -> None:
+    def test_describe_tells_the_subscription_only_when_stable(self) -> None:
         driver = GroupDriver()
         assert described(driver) == Description(GroupState.DEAD)
         a, b = driver.stable(2)
@@ -718,7 +718,8 @@ class TestForPeople:
         driver.join()
         description = described(driver)
         assert (description.state, description.protocol) == (GroupState.PREPARING_REBALANCE, "")
-        assert {one.assignment for one in description.members} == {b""}
+        assert {one.metadata for one in description.members} == {b""}
+        assert [one.assignment for one in description.members] == [a.encode(), b.encode(), b""]
 
     def test_only_an_empty_group_can_be_deleted_and_then_nothing_is_left(self) -> None:
         driver = GroupDriver()

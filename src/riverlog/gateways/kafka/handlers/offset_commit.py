@@ -1,7 +1,7 @@
 """OffsetCommit (api key 8). Durable before it is answered; kept by topic id.
 
-v2-4 a retention of its own, v3 throttle time, v6 leader epochs, v7 static members, v8 flexible, v10 topics by id.
-Groups of KIP-848 (v9) are not here yet.
+v2-4 a retention of its own, v3 throttle time, v6 leader epochs, v7 static members, v8 flexible, v9 GROUP_ID_NOT_FOUND (and
+groups of KIP-848, which are not here yet), v10 topics by id.
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ async def offset_commit(call: Call, request: OffsetCommitRequest) -> OffsetCommi
     except RiverlogError as refusal:
         code = group_code(refusal.kind)
         return _response(request, [[code] * len(topic.partitions) for topic in topics])
-    return _response(request, [[_code(error) for error in of_topic] for of_topic in errors])
+    return _response(request, [[_code(call.version, error) for error in of_topic] for of_topic in errors])
 
 
-def _code(error: ErrorKind | None) -> int:
-    return 0 if error is None else topic_code(error)
+def _code(version: int, error: ErrorKind | None) -> int:
+    if error is ErrorKind.GROUP_ID_NOT_FOUND and version < 9:
+        error = ErrorKind.ILLEGAL_GENERATION  # all that older clients know to do about it
+    return topic_code(error)
 
 
 def _response(request: OffsetCommitRequest, codes: Sequence[Sequence[int]]) -> OffsetCommitResponse:

@@ -5,7 +5,7 @@ v1 throttle time, v3 static members, v4 flexible, v5 protocol type and name, whi
 
 from __future__ import annotations
 
-from riverlog.base.errors import RiverlogError
+from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.broker.group_requests import MemberAsked
 from riverlog.gateways.kafka.dispatch import Call, handles
 from riverlog.gateways.kafka.group_codes import group_code
@@ -28,12 +28,11 @@ async def sync_group(call: Call, request: SyncGroupRequest) -> SyncGroupResponse
 async def _sync(call: Call, request: SyncGroupRequest) -> SyncResult:
     member = MemberAsked(request.generation_id, request.member_id, request.group_instance_id)
     assignments = {one.member_id: bytes(one.assignment) for one in request.assignments}
-    unnamed = call.version >= 5 and (request.protocol_type is None or request.protocol_name is None)
-    # A protocol that is left out where it must be named matches no group's; the request is still subject to access.
-    protocol_type = "" if unnamed else request.protocol_type
+    if call.version >= 5 and (request.protocol_type is None or request.protocol_name is None):
+        return SyncResult(ErrorKind.INCONSISTENT_GROUP_PROTOCOL)
     try:
         return await call.broker.groups.sync(
-            call.caller, request.group_id, member, assignments, protocol_type, request.protocol_name
+            call.caller, request.group_id, member, assignments, request.protocol_type, request.protocol_name
         )
     except RiverlogError as refusal:
         return SyncResult(refusal.kind)

@@ -99,3 +99,21 @@ def test_a_catalog_that_refuses_commits_nothing() -> None:
         assert list(world.groups.committed()) == []
 
     run(story)
+
+
+@pytest.mark.parametrize("version", range(2, 11))
+def test_a_member_of_a_group_that_is_not_there(version: int) -> None:
+    async def story(world: GroupWorld) -> None:
+        partition = OffsetCommitRequestPartition(partition_index=0, committed_offset=5)
+        by_id = {"topic_id": world.topic_id} if version >= 10 else {}
+        request = OffsetCommitRequest(
+            group_id="nobody's",
+            generation_id_or_member_epoch=3,
+            member_id="nobody",
+            topics=[OffsetCommitRequestTopic(name="" if by_id else "t", partitions=[partition], **by_id)],
+        )
+        answer = await world.ask(ApiKey.OFFSET_COMMIT, version, request)
+        expected = ErrorCode.GROUP_ID_NOT_FOUND if version >= 9 else ErrorCode.ILLEGAL_GENERATION
+        assert answer.topics[0].partitions[0].error_code == expected
+
+    run(story)

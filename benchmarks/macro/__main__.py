@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import sys
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         "--sizes", metavar="BYTES", default="", help="message sizes, comma-separated (128,512,1024,10240)"
     )
     made.add_argument("--rounds", type=int, help="alternating runs of each broker (5; 2 with --quick)")
+    made.add_argument("--cold", action="store_true", help="loads: a new process for each run, and no warm-up")
     made.add_argument("--brokers", default=f"{OURS},{THEIRS}", help="which brokers to measure")
     made.add_argument("--directory", type=Path, help="where the brokers write (default: the cache of the benchmarks)")
     made.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks" / "results", help="where tables go")
@@ -46,7 +48,8 @@ def make_plan(options: argparse.Namespace) -> plan.Plan:
     sizes = [int(size) for size in options.sizes.split(",") if size.strip()]
     if any(size < 1 for size in sizes) or (options.rounds is not None and options.rounds < 1):
         raise ValueError("sizes and rounds are at least 1")
-    return (plan.quick if options.quick else plan.full)(sections, sizes, options.rounds)
+    made = (plan.quick if options.quick else plan.full)(sections, sizes, options.rounds)
+    return dataclasses.replace(made, cold=options.cold)
 
 
 def measurable(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -121,6 +124,8 @@ def main(arguments: Sequence[str]) -> int:
         bench.report.remarks += remarks
         if options.quick:
             bench.report.remarks.append("A quick run: little of everything, not for the record.")
+        if options.cold:
+            bench.report.remarks.append("Cold: each run of a load has a process that was just started.")
         try:
             run(bench)
         except KeyboardInterrupt:
@@ -129,7 +134,11 @@ def main(arguments: Sequence[str]) -> int:
     print(text)
     if not options.no_write:
         options.results.mkdir(parents=True, exist_ok=True)
-        name = f"{facts['date']}-{machine.label(facts)}" + ("-quick" if options.quick else "")
+        name = (
+            f"{facts['date']}-{machine.label(facts)}"
+            + ("-quick" if options.quick else "")
+            + ("-cold" if options.cold else "")
+        )
         (options.results / f"{name}.md").write_text(text)
         (options.results / f"{name}.json").write_text(as_json(bench.report, facts))
     return 0

@@ -1,6 +1,7 @@
-"""The sections that put a load through both brokers, which run side by side: produce, synced, consume, fetch, latency.
+"""The sections that put a load through both brokers: produce, synced, consume, fetch, latency.
 
-Only one of them works at a time; the other idles. Each run has a topic of its own and the same ground (`Bench.settle`).
+The brokers run side by side and only one works at a time, or, cold, each run has a process of its own.
+Each run has a topic of its own and the same ground (`Bench.settle`).
 CPU seconds are those of the broker's process between the start and the end of a run."""
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ warm_up_messages: Final = 200_000
 
 
 def run(bench: Bench) -> None:
-    """Run every chosen section of this file over one pair of brokers."""
+    """Run every chosen section of this file, over one pair of brokers or a new process each run."""
     wanted = [name for name in (*PER_LOAD, "latency") if name in bench.plan.sections]
     if not wanted:
+        return
+    if bench.plan.cold:
+        _run_cold(bench, wanted)
         return
     with ExitStack() as stack:
         brokers = {name: stack.enter_context(bench.fresh(name, "loads")) for name in bench.names}
@@ -46,6 +50,22 @@ def run(bench: Bench) -> None:
                 if "synced" in wanted:
                     for name in bench.alternating(number):
                         synced(bench, brokers[name], each)
+
+
+def _run_cold(bench: Bench, wanted: Sequence[str]) -> None:
+    """As `run`, with a broker that was just started for each run and ends with it."""
+    for number in range(bench.plan.rounds):
+        bench.say(f"cold, round {number + 1} of {bench.plan.rounds}")
+        for name in bench.alternating(number):
+            if "latency" in wanted:
+                with bench.fresh(name, "cold") as broker:
+                    latency(bench, broker.start())
+            for each in bench.plan.loads if set(wanted) - {"latency"} else ():
+                with bench.fresh(name, "cold") as broker:
+                    put_through(bench, broker.start(), each, wanted)
+                if "synced" in wanted:
+                    with bench.fresh(name, "cold") as broker:
+                        synced(bench, broker.start(), each)
 
 
 def warm_up(bench: Bench, broker: Broker) -> None:

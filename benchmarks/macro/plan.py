@@ -38,6 +38,7 @@ class Plan:
     sections: tuple[str, ...]
     loads: tuple[Load, ...]
     rounds: int
+    cold: bool = False  # loads: a new process for each run, instead of two that run throughout
     partitions: int
     latency_requests: int
     memory_load: Load

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Self
 
 from crc32c import crc32c
@@ -152,11 +152,15 @@ class Connection:
         refuse(API_VERSIONS, code)
         return [ApiVersion(*struct.unpack_from(">hhh", answer, 6 + 6 * index)) for index in range(count)]
 
-    def create_topic(self, topic: str, partitions: int, *, seconds_max: float = 30) -> None:
-        """CreateTopics v2, replication factor 1, default configs; returns when every partition can be fetched from.
+    def create_topic(
+        self, topic: str, partitions: int, *, configs: Mapping[str, str] | None = None, seconds_max: float = 30
+    ) -> None:
+        """CreateTopics v2, replication factor 1; returns when every partition can be fetched from.
 
         Kafka answers a creation before its leaders take requests, so the end is asked for, not assumed."""
-        body = struct.pack(">i", 1) + text(topic) + struct.pack(">ihiiib", partitions, 1, 0, 0, timeout_ms, 0)
+        pairs = b"".join(text(name) + text(value) for name, value in (configs or {}).items())
+        body = struct.pack(">i", 1) + text(topic) + struct.pack(">ihii", partitions, 1, 0, len(configs or {}))
+        body += pairs + struct.pack(">ib", timeout_ms, 0)
         answer = self.ask(CREATE_TOPICS, 2, body)
         (length,) = struct.unpack_from(">h", answer, 8)
         (code,) = struct.unpack_from(">h", answer, 10 + length)

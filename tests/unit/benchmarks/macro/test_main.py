@@ -26,6 +26,8 @@ def test_options_become_a_plan() -> None:
     assert made.sections == ("produce", "latency")
     assert [each.size for each in made.loads] == [128]
     assert made.rounds == 3
+    assert not made.cold
+    assert command.make_plan(command.parser().parse_args(["--cold"])).cold
 
 
 @pytest.mark.parametrize(

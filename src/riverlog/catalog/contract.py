@@ -102,10 +102,9 @@ class Catalog(Protocol):
         """What was committed without a lease after that version, in order of versions, then what is new as it comes.
 
         Each step gives whole commits: after a step whose last version is v, everything up to v has been told. A row
-        that was written several times may be told only as it is last, a row that is gone only as gone, or, where it
-        was gone before the catalog was opened, not at all: who wants the world loads the scope first. The iterator
-        ends when the catalog is closed and raises CatalogUnavailable when it fails; `aclose()` of it gives it up
-        early."""
+        that was written several times may be told only as it is last, one that is gone only as gone, and one that is
+        long gone not at all: who wants the world loads the scope first. The iterator ends when the catalog is closed
+        and raises CatalogUnavailable when it fails; `aclose()` of it gives it up early."""
         ...
 
     async def close(self) -> None: ...

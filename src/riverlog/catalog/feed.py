@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from riverlog.catalog.contract import CatalogUnavailable, Changed, Version
 
 feed_changes_waiting_max: Final = 10_000
+removed_rows_remembered: Final = 1_000  # at least; more while a follower has not been told of them
 
 
 class Past(NamedTuple):
@@ -31,7 +32,7 @@ class Follower:
 
     def __init__(self, feeds: Feeds, after: Version) -> None:
         self._feeds = feeds
-        self._told = after
+        self.told = after
         self._behind = True  # what is told next comes from the history, not from the queue
         self._queue: list[Changed] = []
         self._wake: asyncio.Future[None] | None = None
@@ -48,15 +49,15 @@ class Follower:
                 raise StopAsyncIteration
             if self._behind:
                 self._behind = False
-                past = await self._feeds.history(self._told)
-                self._told = past.version
+                past = await self._feeds.history(self.told)
+                self.told = past.version
                 if past.changes:
                     return past.changes
             elif self._queue:
-                changes = [change for change in self._queue if change.version > self._told]
+                changes = [change for change in self._queue if change.version > self.told]
                 self._queue = []
                 if changes:
-                    self._told = changes[-1].version
+                    self.told = changes[-1].version
                     return changes
             else:
                 self._wake = asyncio.get_running_loop().create_future()
@@ -93,6 +94,11 @@ class Feeds:
         follower = Follower(self, after)
         self.followers.add(follower)
         return follower
+
+    def floor(self, version: Version) -> Version:
+        """What everybody has been told; `version` where nobody follows. What is gone below it need not be
+        remembered."""
+        return min((follower.told for follower in self.followers), default=version)
 
     def tell(self, changes: Sequence[Changed]) -> None:
         """Called on the loop once these are durable, before those who committed them are answered."""

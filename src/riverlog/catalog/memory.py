@@ -26,7 +26,7 @@ from riverlog.catalog.contract import (
     Version,
     commit_ids_remembered,
 )
-from riverlog.catalog.feed import Feeds, Past
+from riverlog.catalog.feed import Feeds, Past, removed_rows_remembered
 
 
 class MemoryCatalog:
@@ -49,6 +49,7 @@ class MemoryCatalog:
         self._fed: dict[tuple[Scope, str], Changed] = {}
         self._done: dict[CommitId, Version] = {}
         self._closed = False
+        self._removed = 0  # rows in `_fed` that are gone
         self._feeds = Feeds(self._history)
 
     def reopened(self) -> MemoryCatalog:
@@ -156,8 +157,16 @@ class MemoryCatalog:
                 place = (changed.scope, changed.key)
                 self._fed.pop(place, None)  # so that the order stays that of versions
                 self._fed[place] = changed
+            self._removed += sum(changed.value is None for changed in told)
+            if self._removed > removed_rows_remembered:
+                self._forget_removed()
             self._feeds.tell(told)
         return version
+
+    def _forget_removed(self) -> None:
+        floor = self._feeds.floor(Version(self._version - 1))
+        self._fed = {place: one for place, one in self._fed.items() if one.value is not None or one.version > floor}
+        self._removed = sum(changed.value is None for changed in self._fed.values())
 
     async def _history(self, after: Version) -> Past:
         await self._turn()

@@ -36,7 +36,7 @@ from riverlog.catalog.contract import (
     Version,
     commit_ids_remembered,
 )
-from riverlog.catalog.feed import Feeds, Past
+from riverlog.catalog.feed import Feeds, Past, removed_rows_remembered
 from riverlog.env.executor import Executor
 
 format_version: Final = 1  # docs/formats/catalog.md
@@ -177,7 +177,8 @@ class SqliteCatalog:
 
     def _run(self) -> None:
         asked, self._asked = self._asked[:asked_per_transaction_max], self._asked[asked_per_transaction_max:]
-        self._running = self._executor.run(lambda: self._database.run([one.work for one in asked]))
+        floor = self._feeds.floor(Version(self._database.version))
+        self._running = self._executor.run(lambda: self._database.run([one.work for one in asked], floor))
         self._running.add_done_callback(lambda done: self._ran(asked, done))
 
     def _ran(self, asked: Sequence[_Asked], done: asyncio.Future[Any]) -> None:
@@ -223,6 +224,8 @@ class _Database:
         self.path = path
         self.starts = 0
         self.version = 0
+        self.removed = 0  # rows without a value, since the last time that they were counted
+        self.removed_max = removed_rows_remembered
         self.done: dict[CommitId, Version] = {}
 
     def open(self) -> None:
@@ -256,7 +259,7 @@ class _Database:
     def close(self) -> None:
         self.connection.close()
 
-    def run(self, works: Sequence[_Work]) -> tuple[Sequence[Any], Sequence[Changed]]:
+    def run(self, works: Sequence[_Work], floor: Version) -> tuple[Sequence[Any], Sequence[Changed]]:
         """The outcomes in order, an exception where one was refused, and what is to be told. One transaction, where
         there is something to commit. Raises _Broken: nothing of all this was done."""
         if not any(isinstance(work, _Commit) for work in works):
@@ -273,6 +276,7 @@ class _Database:
                 self._commit(work, new, told) if isinstance(work, _Commit) else self._read(work) for work in works
             ]
             self.connection.execute("UPDATE meta SET value = ? WHERE name = 'version'", (self.version,))
+            self._forget_removed(told, floor)
             ended = True
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -281,6 +285,13 @@ class _Database:
             raise _Broken(error, maybe=ended) from error
         self._remember(new)
         return outcomes, told
+
+    def _forget_removed(self, told: Sequence[Changed], floor: Version) -> None:
+        self.removed += sum(changed.value is None for changed in told)
+        if self.removed > self.removed_max:
+            self.connection.execute("DELETE FROM rows WHERE value IS NULL AND version <= ?", (floor,))
+            self.removed = self.connection.execute("SELECT count(*) FROM rows WHERE value IS NULL").fetchone()[0]
+            self.removed_max = self.removed + removed_rows_remembered
 
     def _remember(self, new: dict[CommitId, Version]) -> None:
         self.done.update(new)

@@ -102,3 +102,13 @@ def test_late_lets_others_run_first() -> None:
         assert order == ["other", "loaded"]
 
     asyncio.run(story())
+
+
+def test_marks_of_removed_rows_do_not_pile_up() -> None:
+    async def story() -> None:
+        catalog = MemoryCatalog()
+        for number in range(5000):
+            await catalog.commit(commit_id(number), None, [Change(TOPICS, f"{number}", None)])
+        assert len(catalog._fed) < 1100
+
+    asyncio.run(story())

@@ -216,6 +216,28 @@ def test_starts_are_counted_and_removed_rows_go_at_a_start(tmp_path: Path) -> No
     run(tmp_path, second)
 
 
+def test_marks_of_removed_rows_do_not_pile_up(tmp_path: Path) -> None:
+    async def story(catalog: SqliteCatalog, failures: list[str]) -> None:
+        feed = catalog.feed(Version(0))
+        highest = 0
+        for number in range(60):
+            await catalog.commit(commit_id(2 * number), None, [put(f"{n}") for n in range(100)])
+            removals = [Change(SCOPE, f"{n}", None) for n in range(100)]
+            version = await catalog.commit(commit_id(2 * number + 1), None, [*removals, put(f"other {number}")])
+            await catalog.commit(
+                commit_id(10_000 + number), None, [Change(SCOPE, f"{number}/{n}", None) for n in range(100)]
+            )
+            while (await anext(feed))[-1].version < version:
+                pass
+            (count,) = catalog._database.connection.execute(
+                "SELECT count(*) FROM rows WHERE value IS NULL"
+            ).fetchone()
+            highest = max(highest, count)
+        assert highest < 3000
+
+    run(tmp_path, story)
+
+
 def test_somebody_who_gives_up_does_not_undo_a_commit(tmp_path: Path) -> None:
     async def story(catalog: SqliteCatalog, failures: list[str]) -> None:
         asked = asyncio.ensure_future(catalog.commit(commit_id(1), None, [put("a")]))

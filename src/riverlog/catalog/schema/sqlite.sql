@@ -5,7 +5,7 @@ CREATE TABLE IF NOT EXISTS meta (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- value NULL: the row is gone; kept until the next start for those who follow the feed.
+-- value NULL: the row is gone; kept for a while, at most until the next start, for those who follow the feed.
 -- fed 1: committed without a lease, so the feed tells it.
 CREATE TABLE IF NOT EXISTS rows (
     kind    TEXT NOT NULL,

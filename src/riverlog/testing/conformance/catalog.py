@@ -269,6 +269,20 @@ class CatalogSuite:
 
         self.run(story)
 
+    def test_a_follower_is_told_of_every_removal_however_many(self) -> None:
+        async def story(catalog: Catalog) -> None:
+            slow = catalog.feed(Version(0))
+            version = await catalog.commit(commit_id(0), None, [put(f"{n}", b"") for n in range(3000)])
+            await told(slow, 3000)
+            for number in range(30):
+                rows = [put(f"{n}", None) for n in range(number * 100, number * 100 + 100)]
+                version = await catalog.commit(commit_id(1 + number), None, rows)
+            gone = await told(slow, 3000)
+            assert {key for _, key, value in gone if value is None} == {f"{n}" for n in range(3000)}
+            assert gone[-1][0] == version
+
+        self.run(story)
+
     def test_an_answered_commit_is_told_without_another_commit(self) -> None:
         async def story(catalog: Catalog) -> None:
             feed = catalog.feed(Version(0))

@@ -60,6 +60,9 @@ class LocalWorld:
     async def kill(self, unsynced: Unsynced = Unsynced.LOST, entropy: Entropy | None = None) -> None:
         """The process, and with LOST or TORN the machine, is gone in this very moment."""
         engine, self.engine = self.engine, None
+        if engine is not None:
+            for partition in engine.partitions.values():
+                engine.commit.forget(partition)  # no commit begins any more
         self.files.crash(unsynced, entropy)
         for executor in self._executors:
             executor.close()

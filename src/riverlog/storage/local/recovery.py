@@ -49,7 +49,7 @@ def recover(partition: LocalPartition, mark: PartitionMark | None, clean: bool) 
         partition.failure = RiverlogError(
             error.kind,
             f"{partition.name} is offline: {error.message}. It was not written since the last checkpoint, so this is "
-            "damage and not a torn write: restore the file, or move the directory away to begin anew",
+            "damage and not a torn write: put back the file from a copy and start again, or delete the topic",
         )
         log.error("%s", partition.failure.message)
         return Recovered(clean=False)
@@ -130,6 +130,7 @@ class Recovery:
         active = mark.recovery_segment if mark is not None else Offset(-1)
         expected = Offset(-1)
         first = True
+        bases = self._drop_before_start(bases)
         for at, base_offset in enumerate(bases):
             segment = Segment(partition.directory, base_offset, self.now_ms)
             known = sealed.get(base_offset)
@@ -140,8 +141,6 @@ class Recovery:
                 segment.next_offset = Offset(known.last_offset + 1)
                 segment.max_timestamp = known.max_timestamp_ms
                 segment.max_timestamp_offset = known.last_offset
-            elif mark is not None and base_offset < active and base_offset < partition.log_start:
-                continue  # removed by retention, and came back by a crash
             else:
                 whole = self._scan(segment, expected if not first else Offset(-1))
                 if not whole:
@@ -158,6 +157,16 @@ class Recovery:
             raise Corruption(
                 f"{partition.directory}/{names.segment_file_name(active, names.LOG)}", 0, "the file is gone"
             )
+
+    def _drop_before_start(self, bases: Sequence[Offset]) -> Sequence[Offset]:
+        """Segments that end before the log start were being removed when the process ended."""
+        log_start = self.partition.log_start
+        first = 0
+        while first + 1 < len(bases) and bases[first + 1] <= log_start:
+            self.files.remove(f"{self.partition.directory}/{names.segment_file_name(bases[first], names.LOG)}")
+            self._remove_indexes(bases[first])
+            first += 1
+        return bases[first:]
 
     def _add(self, segment: Segment) -> None:
         self.partition.segments.append(segment)

@@ -418,7 +418,12 @@ class Upkeep:
         self.engine.tasks.start(self._remove_segments(doomed, partition.config.file_delete_delay_ms), name="removal")
 
     async def _remove_segments(self, doomed: Sequence[Segment], delay_ms: int) -> None:
+        """The new log start is durable first: else some of them might come back after a crash, and leave a hole."""
         files = self.engine.files
+        try:
+            await self.checkpoint()
+        except (OSError, RiverlogError) as error:
+            log.error("the checkpoint could not be written: %s; retention goes on", error)
         paths = await self.engine.maintenance.run(partial(rename_segments, files, [one.path for one in doomed]))
         await self.engine.clock.sleep(delay_ms / 1000)
         await self.engine.maintenance.run(partial(remove_quietly, files, paths))

@@ -1,0 +1,112 @@
+"""Lanes and overlaps of the group commit, with files whose syncs are held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from riverlog.storage.contract import Acks, Appended
+from riverlog.testing.conformance.log_engine import P0, P1, P2, TOPIC, append_of, settled
+from riverlog.testing.local_world import LocalWorld
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_all_appends_of_one_turn_go_into_one_commit() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        answers = [engine.append([append_of(one, "a"), append_of(P2, "b")], Acks.ALL) for one in (P0, P1, P0)]
+        for answer in answers:
+            await settled(answer)
+        assert engine.counters.commits == 1
+        assert engine.counters.syncs == 3
+        await world.stop()
+
+    run(story)
+
+
+def test_what_arrives_during_a_commit_goes_into_the_next() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        with world.files.held_syncs():
+            first = engine.append([append_of(P0, "a")], Acks.ALL)
+            await turns()
+            later = [engine.append([append_of(one, "b")], Acks.ALL) for one in (P0, P1, P0, P1)]
+            await turns()
+            assert engine.counters.commits == 1
+        for answer in (first, *later):
+            await settled(answer)
+        assert engine.counters.commits == 2
+        assert engine.watermarks(P0).durable_end == 3
+        await world.stop()
+
+    run(story)
+
+
+def test_bulk_that_is_being_synced_delays_nobody_who_waits_for_another_partition() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        with world.files.held_syncs():
+            engine.append([append_of(P0, "bulk")], Acks.LEADER)
+            await turns()
+            waiting = engine.append([append_of(P1, "awaited")], Acks.ALL)
+            both = engine.append([append_of(P0, "awaited too")], Acks.ALL)
+            await turns()
+            assert engine.counters.commits == 2  # one in each lane; the partition that is in one of them waits
+            assert not engine.partitions[P0].committing or not both.done()  # type: ignore[union-attr]  # a future
+        assert isinstance((await settled(waiting))[0], Appended)
+        assert isinstance((await settled(both))[0], Appended)
+        assert engine.counters.commits == 3
+        await world.stop()
+
+    run(story)
+
+
+def test_a_partition_that_somebody_waits_for_changes_lanes() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        engine.append([append_of(P0, "bulk")], Acks.LEADER)
+        await settled(engine.append([append_of(P0, "awaited")], Acks.ALL))
+        assert engine.counters.commits == 1
+        await world.stop()
+
+    run(story)
+
+
+def test_an_impatient_waiter_takes_nothing_away() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        with world.files.held_syncs():
+            answer = engine.append([append_of(P0, "a"), append_of(P1, "b")], Acks.ALL)
+            assert isinstance(answer, asyncio.Future)
+            await turns()
+            answer.cancel()
+        await engine.commit.drain()
+        assert engine.watermarks(P0).durable_end == 1
+        await settled(engine.append([append_of(P0, "c")], Acks.ALL))
+        await world.stop()
+
+    run(story)
+
+
+def test_drain_without_anything_to_do_returns() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        await engine.commit.drain()
+        await world.stop()
+
+    run(story)

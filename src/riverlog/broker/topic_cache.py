@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -24,6 +25,7 @@ from riverlog.storage.contract import Durability, LogConfig, LogEngine, TopicLog
 log = logging.getLogger(__name__)
 
 TOPICS: Final = Scope("topics", "")
+configs_shared_max: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,7 @@ class TopicCache:
     def __init__(self, catalog: Catalog, defaults: Mapping[str, str]) -> None:
         self._catalog = catalog
         self._defaults = defaults
+        self._configs: dict[tuple[tuple[str, str], ...], TopicConfig] = {}
         self._by_name: dict[TopicName, Topic] = {}
         self._by_id: dict[TopicId, Topic] = {}
         self.by_name: Mapping[TopicName, Topic] = MappingProxyType(self._by_name)
@@ -217,12 +220,19 @@ class TopicCache:
         )
 
     def _resolve(self, facts: TopicFacts) -> TopicConfig:
-        """A topic that contradicts the broker's newer defaults is served with the defaults, and said."""
-        try:
-            return resolve(facts.overrides, self._defaults)
-        except RiverlogError as error:
-            log.error("topic %s: %s; its configs are ignored until it is altered", facts.name, error.message)
-            return resolve({}, self._defaults)
+        """A topic that contradicts the broker's newer defaults is served with the defaults, and said. Topics with the
+        same overrides share one value."""
+        key = tuple(sorted(facts.overrides.items()))
+        if (config := self._configs.get(key)) is None:
+            try:
+                config = resolve(facts.overrides, self._defaults)
+            except RiverlogError as error:
+                log.error("topic %s: %s; its configs are ignored until it is altered", facts.name, error.message)
+                return resolve({}, self._defaults)
+            if len(self._configs) >= configs_shared_max:
+                self._configs.clear()
+            self._configs[key] = config
+        return config
 
     def _topic_log(self, facts: TopicFacts) -> TopicLog:
         return TopicLog(
@@ -233,6 +243,7 @@ class TopicCache:
         )
 
 
+@lru_cache(maxsize=configs_shared_max)
 def log_config(config: TopicConfig) -> LogConfig:
     """An engine's part of a topic's configuration."""
     return LogConfig(

@@ -139,3 +139,10 @@ def test_an_unavailable_catalog_is_a_storage_error() -> None:
 
 def test_the_defaults_of_topics_and_of_engines_are_the_same() -> None:
     assert log_config(resolve({}, {})) == LogConfig()
+
+
+def test_topics_with_the_same_configs_share_one_value() -> None:
+    cache = TopicCache(MemoryCatalog(), {})
+    one, two = cache.topic(facts(1, "a")), cache.topic(facts(2, "b"))
+    assert one.config is two.config
+    assert log_config(one.config) is log_config(two.config)

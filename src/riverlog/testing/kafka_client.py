@@ -1,4 +1,4 @@
-"""A blocking Kafka client that says exactly what a test wants said, and nothing else. Not for programs: no retries, no metadata."""
+"""A blocking Kafka client that says exactly what a test wants said. Not for programs: no retries, no metadata."""
 
 from __future__ import annotations
 

@@ -1,0 +1,64 @@
+"""InitProducerId: new ids, epochs that rise, what is not served yet."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from riverlog.gateways.kafka.handlers import init_producer_id
+from riverlog.gateways.kafka.schema.api_keys import ApiKey
+from riverlog.gateways.kafka.schema.error_codes import ErrorCode
+from riverlog.gateways.kafka.schema.init_producer_id import InitProducerIdRequest
+from riverlog.state.access import DenyAll
+from riverlog.testing.brokers import memory_broker
+from riverlog.testing.kafka_calls import Calls
+
+assert init_producer_id.init_producer_id
+
+
+def ask(*requests: tuple[int, dict[str, Any]], denied: bool = False) -> list[Any]:
+    """The answers to requests (version, fields) of one client."""
+
+    async def story() -> list[Any]:
+        async with memory_broker() as broker:
+            if denied:
+                broker.access = DenyAll()
+            calls = Calls(broker)
+            return [
+                await calls.ask(
+                    ApiKey.INIT_PRODUCER_ID,
+                    version,
+                    InitProducerIdRequest(**({"transactional_id": None, "transaction_timeout_ms": 0} | fields)),
+                )
+                for version, fields in requests
+            ]
+
+    return asyncio.run(story())
+
+
+@pytest.mark.parametrize("version", range(6))
+def test_each_producer_gets_an_id_of_its_own(version: int) -> None:
+    answers = ask(*[(version, {})] * 3)
+    assert [answer.error_code for answer in answers] == [0, 0, 0]
+    assert len({answer.producer_id for answer in answers}) == 3
+    assert {answer.producer_epoch for answer in answers} == {0}
+
+
+def test_a_producer_that_comes_again_gets_the_next_epoch_until_there_is_none() -> None:
+    bumped, exhausted = ask(
+        (4, {"producer_id": 3, "producer_epoch": 8}), (4, {"producer_id": 3, "producer_epoch": 32766})
+    )
+    assert (bumped.producer_id, bumped.producer_epoch) == (3, 9)
+    assert exhausted.producer_epoch == 0
+
+
+def test_transactional_ids_are_refused_until_they_are_served() -> None:
+    (answer,) = ask((4, {"transactional_id": "tx"}))
+    assert (answer.error_code, answer.producer_id) == (ErrorCode.INVALID_REQUEST, -1)
+
+
+def test_denied() -> None:
+    (answer,) = ask((4, {}), denied=True)
+    assert answer.error_code == ErrorCode.CLUSTER_AUTHORIZATION_FAILED

@@ -124,11 +124,11 @@ class RecoveryScript:
 
     async def do_commit(self) -> list[str]:
         await self.engine.commit.drain()
-        async with self.engine.upkeep.busy:
+        async with self.engine.checkpoints.busy:
             return []
 
     async def do_checkpoint(self) -> list[str]:
-        await self.engine.upkeep.checkpoint()
+        await self.engine.checkpoints.write()
         return []
 
     async def do_read(self, partition: str, offset: str = "0") -> list[str]:

@@ -46,7 +46,9 @@ from riverlog.storage.format import lock, names
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.meta import Meta
 from riverlog.storage.local import opening, searching
+from riverlog.storage.local.checkpoints import Checkpoints
 from riverlog.storage.local.counters import Counters
+from riverlog.storage.local.cutting import sync_failed
 from riverlog.storage.local.group_commit import GroupCommit, Lane, Pending
 from riverlog.storage.local.partition import LocalPartition, World
 from riverlog.storage.local.reading import Cold, out_of_range, read_cold, read_visible
@@ -97,6 +99,7 @@ class LocalEngine:
             files, self._syncers, settings.sync_threads, self.counters, self._committed, self._loop.call_soon
         )
         self.tasks = Tasks("storage")
+        self.checkpoints = Checkpoints(self)
         self.upkeep = Upkeep(self)
         self.world = World(
             files,
@@ -175,6 +178,7 @@ class LocalEngine:
             partition.fail_waiters(gone)
             self.alarm.moved(partition)
             self.counters.unsynced_bytes -= partition.unsynced_bytes
+            partition.unsynced_bytes = 0
             for segment in partition.segments:
                 self.descriptors.doom(segment)
         await self.upkeep.remove_topic(topic, doomed)
@@ -232,7 +236,7 @@ class LocalEngine:
             if pending.error is None:
                 pending.partition.end_commit(pending)
             else:
-                self.upkeep.sync_failed(pending)
+                sync_failed(self, pending)
         if self._waiting_for_room and self.counters.unsynced_bytes < self.settings.unsynced_bytes_max:
             waiting, self._waiting_for_room = self._waiting_for_room, []
             for future in waiting:
@@ -333,7 +337,7 @@ class LocalEngine:
             if (partition := self.partitions.get(read.partition)) is None:
                 return failed(unknown(read.partition.topic_id))
             if answer.loaded is not None and segment.index is None:
-                self.upkeep.loaded(segment, answer.loaded)
+                self.checkpoints.loaded(segment, answer.loaded)
             self.counters.cold_read_bytes += len(answer.data)
             if answer.data or not answer.ended:
                 slices = Slices((answer.data,), len(answer.data)) if answer.data else NO_SLICES
@@ -415,7 +419,7 @@ class LocalEngine:
                 self.commit.dirty(partition, Lane.BULK)
         await self.commit.drain()
         await self.tasks.close()
-        await self.upkeep.last_checkpoint()
+        await self.checkpoints.write_last()
         self._let_go()
 
     def _let_go(self) -> None:

@@ -104,7 +104,7 @@ async def open_all(engine: LocalEngine, topics: Sequence[TopicLog]) -> None:
     files.make_directory(engine.topics_directory)
     clean = found.clean if found is not None else new
     marks = {mark.partition: mark for mark in found.partitions} if found is not None else {}
-    engine.upkeep.generation = found.generation if found is not None else 0
+    engine.checkpoints.generation = found.generation if found is not None else 0
     partitions: dict[str, LocalPartition] = {}
     for topic in topics:
         engine.topics[topic.topic_id] = topic
@@ -116,7 +116,7 @@ async def open_all(engine: LocalEngine, topics: Sequence[TopicLog]) -> None:
     refuse_vanished(engine, there, marks)
     recovered = await recover_all(engine, there, marks, clean)
     raise_epochs(engine.partitions.values(), marks, recovered, clean)
-    await engine.upkeep.first_checkpoint(marks)
+    await engine.checkpoints.write_first(marks)
 
 
 def sort_directories(engine: LocalEngine, partitions: Mapping[str, LocalPartition]) -> list[LocalPartition]:

@@ -392,7 +392,8 @@ class LocalPartition:
         self.durable, self.high, self.tail = fresh.durable, fresh.high, fresh.tail
         self.epochs, self.leader_epoch = fresh.epochs, epoch
         self.producers, self.snapshot_offsets = fresh.producers, fresh.snapshot_offsets
-        self.unsynced_bytes = self.unsynced_messages = self.unsynced_names = 0
+        self.unsynced_bytes = self.unsynced_messages = 0
+        self.unsynced_names = 2  # perhaps none of them was ever synced
         self.unsynced_segments = []
         self.failure = None
 

@@ -190,7 +190,7 @@ def test_a_checkpoint_waits_for_the_commit_of_what_it_speaks_of() -> None:
         engine = await world.start()
         with world.files.held_syncs():
             engine.append([append_of(P0, "a")], Acks.LEADER)
-            checkpoint = asyncio.ensure_future(engine.upkeep.checkpoint())
+            checkpoint = asyncio.ensure_future(engine.checkpoints.write())
             before = world.files.read(f"{DIRECTORY}/checkpoint")
             await turns(50)
             assert not checkpoint.done()
@@ -295,7 +295,7 @@ def test_after_a_failed_sync_a_partition_is_cut_back_and_its_epoch_rises(durabil
         world = LocalWorld([topic(durability=durability, segment_bytes=200)])
         engine = await world.start()
         await fill(engine, P0, ["a"], ["b"])
-        await engine.upkeep.checkpoint()
+        await engine.checkpoints.write()
         world.files.inject("sync", PARTITION, errno.EIO)
         if durability is Durability.FSYNC:
             answers = [
@@ -311,7 +311,7 @@ def test_after_a_failed_sync_a_partition_is_cut_back_and_its_epoch_rises(durabil
             for at, value in enumerate("cde"):
                 engine.append([append_of(P0, value, producer=(3, 0, at))], Acks.ALL)
             with pytest.raises(Exception, match="could not be synced"):
-                await engine.upkeep.checkpoint()
+                await engine.checkpoints.write()
         for _ in range(1000):
             if engine.partitions[P0].failure is None:
                 break

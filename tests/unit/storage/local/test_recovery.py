@@ -174,7 +174,7 @@ def test_recovery_begins_at_the_checkpoint() -> None:
         world = LocalWorld([topic(index_interval_bytes=100)])
         engine = await world.start()
         await fill(engine, P0, *[[f"{at}", "-" * 50] for at in range(20)])
-        await engine.upkeep.checkpoint()
+        await engine.checkpoints.write()
         await fill(engine, P0, ["after"])
         size = world.files.size(LOG)
         await world.kill()
@@ -232,7 +232,7 @@ def test_producers_are_restored_after_a_crash() -> None:
         world = LocalWorld([topic()])
         engine = await world.start()
         await appended(engine, [append_of(P0, "0", producer=(5, 0, 0))])
-        await engine.upkeep.checkpoint()
+        await engine.checkpoints.write()
         await appended(engine, [append_of(P0, "1", producer=(5, 0, 1))])
         await world.kill()
         engine = await world.start()
@@ -304,7 +304,7 @@ async def lives(world: LocalWorld, entropy: SeededEntropy, durability: Durabilit
                 acknowledged[one.base_offset] = value
                 await remember(engine, seen)
             if not entropy.below(6):
-                await engine.upkeep.checkpoint()
+                await engine.checkpoints.write()
         if entropy.below(2):
             with world.files.held_syncs():
                 for _ in range(entropy.below(4)):

@@ -129,7 +129,7 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again(caplog: pytest.LogCa
         with caplog.at_level(logging.ERROR):
             await fill(engine, P0, ["a"], ["b"])
             await until(lambda: "could not be written" in caplog.text)
-        await engine.upkeep.checkpoint()
+        await engine.checkpoints.write()
         assert engine.counters.checkpoints == before + 1
         await world.stop()
         engine = await world.start()
@@ -266,7 +266,7 @@ def test_old_snapshots_go_and_the_newest_stays() -> None:
         engine = await world.start()
         for sequence in range(3):
             await appended(engine, [append_of(P0, "a", producer=(1, 0, sequence))])
-            await engine.upkeep.checkpoint()
+            await engine.checkpoints.write()
         assert logs(world, ".snapshot") == ["00000000000000000003.snapshot"]
         await world.stop()
 
@@ -279,7 +279,7 @@ def test_indexes_of_sealed_segments_are_let_go_and_loaded_again() -> None:
         world = LocalWorld([topic(segment_bytes=400, index_interval_bytes=50)], settings)
         engine = await world.start()
         await fill(engine, P0, *[[f"{at:03d}"] for at in range(60)])
-        await engine.upkeep.checkpoint()
+        await engine.checkpoints.write()
         segments = engine.partitions[P0].segments
         assert len(segments) > 6
         assert sum(segment.index is not None for segment in segments) <= 3
@@ -299,12 +299,12 @@ def test_what_is_appended_while_a_checkpoint_is_written_is_in_the_next() -> None
         world = LocalWorld([topic(index_interval_bytes=1)])
         engine = await world.start()
         await fill(engine, P0, ["a"], ["b"])
-        running = asyncio.ensure_future(engine.upkeep.checkpoint())
+        running = asyncio.ensure_future(engine.checkpoints.write())
         for value in "cdefgh":
             await asyncio.sleep(0)
             engine.append([append_of(P0, value)], Acks.LEADER)
         await running
-        await engine.upkeep.checkpoint()
+        await engine.checkpoints.write()
         await world.kill()
         engine = await world.start()
         assert engine.counters.recovered_bytes == 0

@@ -1,0 +1,271 @@
+"""Checkpoints: what is synced of all partitions, in one file that is replaced whole.
+
+Invariants: a checkpoint is written after everything it speaks of was synced, one at a time, and never while a partition
+is being cut back (`busy`). Also here, because a checkpoint is what makes them safe to drop: which indexes of sealed
+segments stay in memory. Not here: the file's format (`storage/format/checkpoint.py`), what a start makes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from riverlog.base.errors import RiverlogError
+from riverlog.base.ids import Offset, PartitionId, Position
+from riverlog.env.clock import Clock
+from riverlog.env.files import Files, replace_file, write_whole
+from riverlog.state.producers import ProducerEntry
+from riverlog.storage.format import checkpoint, names, producer_snapshot
+from riverlog.storage.format.checkpoint import Checkpoint, PartitionMark, SegmentMark
+from riverlog.storage.format.offset_index import OffsetIndex
+from riverlog.storage.local.group_commit import Lane
+from riverlog.storage.local.partition import LocalPartition
+from riverlog.storage.local.segments import Segment
+from riverlog.storage.local.waiting import CutWaiter
+
+if TYPE_CHECKING:
+    from riverlog.storage.local.engine import LocalEngine
+
+log = logging.getLogger(__name__)
+
+spacing_s: Final = 1.0  # between two checkpoints that rolled segments ask for
+
+
+@dataclass(slots=True, kw_only=True)
+class Saving:
+    """What a thread writes for one partition before a checkpoint may speak of it."""
+
+    partition: LocalPartition
+    mark: PartitionMark
+    indexes: list[tuple[Segment, str, bytes, int]]  # segment, path, new bytes, where they go
+    entries: list[tuple[Segment, int, int]]  # how many entries are saved then
+    epochs: bytes | None
+    producers: list[ProducerEntry]
+
+
+def save(files: Files, savings: Sequence[Saving]) -> None:
+    """On a thread. Raises OSError."""
+    for saving in savings:
+        directory = saving.partition.directory
+        for _, path, data, position in saving.indexes:
+            file = files.open(path, create=True)
+            try:
+                write_whole(file, data, position)
+                file.truncate(position + len(data))
+                file.sync()
+            finally:
+                file.close()
+        if saving.producers:
+            name = names.segment_file_name(saving.mark.recovery_offset, names.SNAPSHOT)
+            replace_file(files, f"{directory}/{name}", producer_snapshot.encode(saving.producers))
+        if saving.epochs is not None:
+            replace_file(files, f"{directory}/{names.LEADER_EPOCHS}", saving.epochs)
+        elif saving.indexes:
+            files.sync_directory(directory)
+
+
+class Checkpoints:
+    """Owned by the engine."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self.engine = engine
+        self.generation = 0
+        self.busy = asyncio.Lock()  # a checkpoint, or a cut
+        self._wanted = asyncio.Event()  # a segment was rolled
+        self._loaded: dict[Segment, None] = {}
+
+    def want(self) -> None:
+        """A segment was rolled: do not wait for the timer."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        clock, interval_ms = self.engine.clock, self.engine.settings.checkpoint_interval_ms
+        while True:
+            await timer(clock, interval_ms, self._wanted)
+            self._wanted.clear()
+            try:
+                await self.write()
+            except (OSError, RiverlogError) as error:
+                log.error("the checkpoint could not be written: %s; it is tried again", error)
+            await clock.sleep(spacing_s)
+
+    async def write_first(self, marks: Mapping[PartitionId, PartitionMark]) -> None:
+        """At the end of recovery: no longer clean, the new leader epochs are in it, and what was recovered is saved."""
+        for partition in self.engine.partitions.values():
+            if (mark := marks.get(partition.id)) is not None:
+                partition.mark = mark
+        await self.write(epochs_changed=True)
+
+    async def write_last(self) -> None:
+        """Of a clean stop. Where it cannot be written the next start is as after a crash, which is safe."""
+        for _ in range(2):  # the second time without the partition that could not be synced
+            try:
+                await self.write(clean=True)
+                return
+            except (OSError, RiverlogError) as error:
+                log.error("the last checkpoint could not be written: %s", error)
+
+    async def write(self, *, clean: bool = False, epochs_changed: bool = False) -> None:
+        """Raises OSError, or RiverlogError where a sync failed on the way; the old checkpoint is good then."""
+        async with self.busy:
+            engine = self.engine
+            savings = [
+                self._capture(partition)
+                for partition in engine.partitions.values()
+                if partition.failure is None and self._is_behind(partition)
+            ]
+            await self._durable(savings)
+            savings = [saving for saving in savings if saving.partition.failure is None]
+            if savings:
+                await engine.maintenance.run(partial(save, engine.files, savings))
+            old = self._settle(savings)
+            marks: list[PartitionMark] = []
+            for partition in engine.partitions.values():
+                if partition.mark is not None:
+                    partition.mark = partition.mark._replace(leader_epoch=partition.leader_epoch)
+                    marks.append(partition.mark)
+                elif epochs_changed or clean or partition.leader_epoch:
+                    marks.append(empty_mark(partition))
+            self.generation += 1
+            content = checkpoint.encode(Checkpoint(clean, self.generation, marks))
+            path = f"{engine.directory}/{names.CHECKPOINT}"
+            await engine.maintenance.run(partial(replace_file, engine.files, path, content))
+            engine.counters.checkpoints += 1
+            if old:
+                await engine.maintenance.run(partial(remove_quietly, engine.files, old))
+
+    @staticmethod
+    def _is_behind(partition: LocalPartition) -> bool:
+        if (mark := partition.mark) is None:
+            return bool(partition.segments)
+        active = partition.bases[-1] if partition.bases else partition.log_end
+        return (mark.recovery_offset, mark.log_start, mark.recovery_segment) != (
+            partition.log_end,
+            partition.log_start,
+            active,
+        ) or partition.unsaved_epochs
+
+    def _capture(self, partition: LocalPartition) -> Saving:
+        """What is true of the partition now: the new parts of its indexes, its producers, its end."""
+        indexes: list[tuple[Segment, str, bytes, int]] = []
+        entries: list[tuple[Segment, int, int]] = []
+        for segment in partition.segments:
+            if segment.saved or segment.index is None or segment.time_index is None:
+                continue
+            segment.seal_time_index()  # an entry for now: the largest timestamp is found again
+            index, times = segment.index, segment.time_index
+            count, time_count = len(index), len(times)
+            if count > segment.saved_entries or not segment.saved_entries:
+                data = index.encode(segment.saved_entries)
+                indexes.append((segment, segment.index_path, data, segment.saved_entries * 8))
+            if time_count > segment.saved_times or not segment.saved_times:
+                data = times.encode(segment.saved_times)
+                indexes.append((segment, segment.time_index_path, data, segment.saved_times * 12))
+            entries.append((segment, count, time_count))
+        active = partition.segments[-1] if partition.segments else None
+        mark = PartitionMark(
+            partition.id,
+            partition.leader_epoch,
+            partition.log_start,
+            partition.log_end,
+            active.base_offset if active is not None else partition.log_end,
+            Position(active.size if active is not None else 0),
+            tuple(
+                SegmentMark(
+                    segment.base_offset, segment.size, Offset(segment.next_offset - 1), max(segment.max_timestamp, -1)
+                )
+                for segment in partition.segments[:-1]
+            ),
+        )
+        epochs = partition.epochs.encode() if partition.unsaved_epochs else None
+        return Saving(
+            partition=partition,
+            mark=mark,
+            indexes=indexes,
+            entries=entries,
+            epochs=epochs,
+            producers=list(partition.producers.entries()),
+        )
+
+    async def _durable(self, savings: Sequence[Saving]) -> None:
+        """Until every partition is durable up to what was captured of it."""
+        engine = self.engine
+        waiter = CutWaiter(asyncio.get_running_loop())
+        for saving in savings:
+            partition = saving.partition
+            if partition.durable.offset < saving.mark.recovery_offset:
+                waiter.missing += 1
+                partition.wait(saving.mark.recovery_offset, waiter, 0)
+                engine.commit.dirty(partition, Lane.BULK)
+        if waiter.missing:
+            await waiter.future
+
+    def _settle(self, savings: Sequence[Saving]) -> list[str]:
+        """Notes what is saved. Gives the snapshots that nobody needs once the checkpoint stands."""
+        old: list[str] = []
+        for saving in savings:
+            partition, mark = saving.partition, saving.mark
+            for segment, count, time_count in saving.entries:
+                segment.saved_entries, segment.saved_times = count, time_count
+                if segment is not partition.segments[-1] and segment.base_offset != mark.recovery_segment:
+                    segment.saved = True
+                    self._loaded[segment] = None
+            if saving.epochs == partition.epochs.encode():
+                partition.unsaved_epochs = False
+            partition.mark = mark
+            offset = mark.recovery_offset
+            for other in partition.snapshot_offsets:
+                if other != offset or not saving.producers:
+                    name = names.segment_file_name(Offset(other), names.SNAPSHOT)
+                    old.append(f"{partition.directory}/{name}")
+            partition.snapshot_offsets = [offset] if saving.producers else []
+        self._evict()
+        return old
+
+    # Indexes of sealed segments
+
+    def loaded(self, segment: Segment, index: OffsetIndex) -> None:
+        """A sealed segment's index was read for somebody: the next reader finds it, while it is among the last used."""
+        segment.index = index
+        self._loaded[segment] = None
+        self._evict()
+
+    def forget(self, segment: Segment) -> None:
+        self._loaded.pop(segment, None)
+
+    def _evict(self) -> None:
+        while len(self._loaded) > self.engine.settings.loaded_indexes_max:
+            oldest = next(iter(self._loaded))
+            del self._loaded[oldest]
+            oldest.index = oldest.time_index = None
+
+
+async def timer(clock: Clock, interval_ms: int, event: asyncio.Event) -> None:
+    """Until the time is over or the event is set."""
+    sleeping = asyncio.get_running_loop().create_task(clock.sleep(interval_ms / 1000))
+    waiting = asyncio.get_running_loop().create_task(event.wait())
+    try:
+        await asyncio.wait((sleeping, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleeping.cancel()
+        waiting.cancel()
+
+
+def empty_mark(partition: LocalPartition) -> PartitionMark:
+    """Of a partition without a file: only its leader epoch is to be kept."""
+    end = partition.log_end
+    return PartitionMark(partition.id, partition.leader_epoch, partition.log_start, end, end, Position(0))
+
+
+def remove_quietly(files: Files, paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            files.remove(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("%s could not be removed: %s", path, error)

@@ -1,0 +1,100 @@
+"""After a failed sync: a partition is cut back to the end of its last successful commit, and goes on.
+
+Invariants: nothing that the page cache holds behind that end is believed; the leader epoch rises, durably, before the
+partition takes a batch again. Where the disk fails this too, the partition is offline until the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.ids import LeaderEpoch, Offset
+from riverlog.env.files import Files, replace_file
+from riverlog.storage.format import names
+from riverlog.storage.local.group_commit import Pending
+from riverlog.storage.local.partition import LocalPartition
+from riverlog.storage.local.recovery import recover
+
+if TYPE_CHECKING:
+    from riverlog.storage.local.engine import LocalEngine
+
+log = logging.getLogger(__name__)
+
+
+def sync_failed(engine: LocalEngine, pending: Pending) -> None:
+    """The page cache is not believed any more: the partition takes nothing until it is cut back."""
+    partition = pending.partition
+    error = pending.error
+    engine.counters.failed_syncs += 1
+    partition.abandon_commit(pending)
+    engine.counters.unsynced_bytes -= partition.unsynced_bytes
+    partition.unsynced_bytes = 0
+    if partition.failure is not None:
+        return
+    partition.failure = RiverlogError(
+        ErrorKind.STORAGE,
+        f"{partition.name} could not be synced ({error}); it is cut back to {partition.durable.offset}",
+    )
+    log.error("%s", partition.failure.message)
+    partition.fail_waiters(partition.failure)
+    engine.commit.forget(partition)
+    engine.tasks.start(cut_back(engine, partition), name=f"cut back {partition.name}")
+
+
+async def cut_back(engine: LocalEngine, partition: LocalPartition) -> None:
+    """To the end of the last successful commit, on disk first; then everything else is read again from there."""
+    async with engine.checkpoints.busy:
+        if engine.partitions.get(partition.id) is not partition:
+            return
+        durable = partition.durable
+        base = durable.segment.base_offset if durable.segment is not None else -1
+        for segment in partition.segments:
+            engine.descriptors.doom(segment)
+        topic = engine.topics[partition.id.topic_id]
+        fresh = LocalPartition(engine.world, topic, partition.id.index, engine.topics_directory)
+        fresh.mark = partition.mark
+        epoch = LeaderEpoch(partition.leader_epoch + 1)
+        try:
+            await engine.readers.run(partial(cut_files, engine.files, partition.directory, base, durable.position))
+            await engine.readers.run(partial(recover, fresh, partition.mark, False))
+            if fresh.failure is not None:
+                raise OSError(fresh.failure.message)
+            fresh.epochs.assign(epoch, fresh.log_end)
+            path = f"{partition.directory}/{names.LEADER_EPOCHS}"
+            await engine.readers.run(partial(replace_file, engine.files, path, fresh.epochs.encode()))
+        except (OSError, RiverlogError) as error:
+            message = f"{partition.name} is offline: {error}; repair the disk and start again"
+            partition.failure = RiverlogError(ErrorKind.STORAGE, message)
+            engine.counters.offline_partitions += 1
+            log.error("%s", message)
+            return
+        partition.adopt(fresh, epoch)
+        log.warning("%s was cut back to %d and goes on with leader epoch %d", partition.name, partition.log_end, epoch)
+    engine.alarm.moved(partition)
+
+
+# On a thread
+
+
+def cut_files(files: Files, directory: str, base_offset: int, position: int) -> None:
+    """Makes a partition's files end at that byte of that segment (-1: no segment stays), durably. Raises OSError."""
+    for name in files.list(directory):
+        parsed = names.parse_segment_file_name(name)
+        if (
+            parsed is not None
+            and parsed.suffix == names.LOG
+            and not parsed.deleted
+            and parsed.base_offset > base_offset
+        ):
+            files.remove(f"{directory}/{name}")
+    if base_offset >= 0:
+        file = files.open(f"{directory}/{names.segment_file_name(Offset(base_offset), names.LOG)}")
+        try:
+            file.truncate(position)
+            file.sync()
+        finally:
+            file.close()
+    files.sync_directory(directory)

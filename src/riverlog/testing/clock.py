@@ -18,6 +18,11 @@ class ManualClock:
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
 
+    @property
+    def sleeping(self) -> int:
+        """How many wait for this clock."""
+        return len(self._sleepers)
+
     def now_ms(self) -> int:
         return self.wall_ms
 

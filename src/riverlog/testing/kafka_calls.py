@@ -1,5 +1,5 @@
-"""Calls of Kafka handlers on a broker without a socket: the request goes through the codec of its version, and so does the answer,
-so that a field which that version does not have is lost on the way as it would be with a client."""
+"""Calls of Kafka handlers on a broker without a socket. Request and answer go through the codec of their version, so that a
+field which that version does not have is lost on the way, as it would be with a client."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Connection:
 
     __slots__ = (
         "_filled", "_frame", "_lent", "_pool", "_prefix", "_request_bytes_max", "_served", "_size", "_slots",
-        "bytes_in_flight", "is_closed", "requests_in_flight", "requests_received",
+        "bytes_in_flight", "is_closed", "requests_received",
     )  # fmt: skip
 
     def __init__(
@@ -164,7 +164,6 @@ class Connection:
         self._size = 0
         self._lent: bytearray | None = None  # of the last request, until the loop reads again
         self._slots: list[Slot] = []
-        self.requests_in_flight = 0  # expected and not filled
         self.bytes_in_flight = 0  # of their frames, and held for the one that is on its way
         self.requests_received = 0
         self.is_closed = False
@@ -312,17 +311,20 @@ class Connection:
 
     # out
 
+    @property
+    def requests_in_flight(self) -> int:
+        """Answers that are expected, or that wait for an earlier one: they hold memory either way."""
+        return len(self._slots)
+
     def expect(self, request_size: int = 0) -> Slot:
         """A place for the answer to the next request; `request_size` counts as bytes in flight until it is filled."""
         slot = Slot(self, request_size)
         self._slots.append(slot)
-        self.requests_in_flight += 1
         self.bytes_in_flight += request_size
         return slot
 
     def was_filled(self, slot: Slot, size: int, parts: Sequence[Part]) -> bool:
         """For `Slot.fill`."""
-        self.requests_in_flight -= 1
         self.bytes_in_flight -= size
         if self.is_closed:
             discard(parts)

@@ -227,6 +227,7 @@ def test_answers_leave_in_the_order_of_their_requests() -> None:
     assert not slots[1].fill([b"1"])
     assert not slots[3].fill([b"3", b"4"])
     assert connection.data_to_send() == []
+    assert connection.requests_in_flight == 4, "an answer that waits for its turn is in flight too"
     assert slots[0].fill([b"0"])
     assert connection.data_to_send() == [b"0", b"1"]
     assert connection.data_to_send() == []

@@ -209,7 +209,7 @@ def test_a_flood_of_requests_waits_instead_of_filling_memory(broker: Broker) -> 
     """With a long poll in front nothing can be answered: after requests.in.flight.max the socket is not read any more."""
     with KafkaClient(broker.bootstrap_servers) as client:
         client.create_topic("flooded")
-        client.send(ApiKey.FETCH, 12, fetch_request("flooded", wait_ms=3_000))
+        client.send(ApiKey.FETCH, 12, fetch_request("flooded", wait_ms=60_000))
         frame = encode_request(ApiKey.HEARTBEAT, 4, 1, "x" * 30_000, HeartbeatRequest(group_id="g", member_id="m"))
         client.socket.settimeout(1)
         sent = 0

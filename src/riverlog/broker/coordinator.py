@@ -409,7 +409,7 @@ class Coordinator:
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     async def _ask(self, group_id: str, command: Command, token: Token) -> Result:
-        runner = self._runners.get(group_id)
+        runner = None if self._closed else self._runners.get(group_id)
         while runner is None:
             runner = await self._load(group_id)
             if self._runners.get(group_id) is not runner:
@@ -419,12 +419,14 @@ class Coordinator:
 
     async def _load(self, group_id: str) -> GroupRunner:
         loading = self._loading.get(group_id)
-        if loading is None:
-            if self._closed:
-                raise RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, "the broker is stopping: ask again")
+        if loading is None and not self._closed:
             loading = self._tasks.start(self._load_now(group_id), name=f"load of {group_id}")
             self._loading[group_id] = loading
-        outcome = await asyncio.shield(loading)
+        if loading is not None:
+            await asyncio.wait([loading])  # unlike a plain await: whoever goes away leaves the load to the others
+        if loading is None or loading.cancelled():
+            raise RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, "the broker is stopping: ask again")
+        outcome = loading.result()
         if isinstance(outcome, RiverlogError):
             raise RiverlogError(outcome.kind, outcome.message)
         return outcome

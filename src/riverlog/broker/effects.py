@@ -62,7 +62,7 @@ class GroupRunner:
         self.refusal: RiverlogError | None = None  # dropped, or a commit is in doubt: nothing may be asked
         self._world = world
         self._stopping = False
-        self._retrying = False
+        self._pausing = False  # before it asks again for a commit in doubt
         self._waiting: dict[Token, asyncio.Future[Result]] = {}
         self._staged: dict[str, bytes | None] = {}  # rows of the next commit
         self._behind_staged: list[Reply] = []
@@ -101,7 +101,7 @@ class GroupRunner:
     def stop(self) -> asyncio.Task[None] | None:
         """No commit is asked again from now on. Gives the task of the commit in flight."""
         self._stopping = True
-        if self.committing is not None and self._retrying:
+        if self.committing is not None and self._pausing:
             self.committing.cancel()
         return self.committing
 
@@ -183,7 +183,6 @@ class GroupRunner:
         while True:
             try:
                 await world.catalog.commit(commit_id, self.lease, changes)
-                self._retrying = False
                 return
             except (Conflict, LeaseLost) as cause:
                 message = f"group {self.group_id!r} is coordinated elsewhere: find its coordinator again"
@@ -200,7 +199,8 @@ class GroupRunner:
                 if self._stopping:
                     message = f"the broker is stopping; it is not known whether group {self.group_id!r} was written"
                     raise RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, message) from None
-                self._retrying = True
                 if pause_ms:
+                    self._pausing = True
                     await world.clock.sleep(pause_ms / 1000)
+                    self._pausing = False
                 pause_ms = min(max(2 * pause_ms, 10), commit_retry_pause_ms_max)

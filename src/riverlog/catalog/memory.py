@@ -120,7 +120,7 @@ class MemoryCatalog:
             raise CatalogUnavailable("the catalog is closed")
         for _ in range(self.late):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().call_soon(turn.set_result, None)
+            asyncio.get_running_loop().call_soon(_end, turn)
             await turn
         if self._feeds.failure is not None:
             raise CatalogUnavailable(self._feeds.failure)
@@ -171,3 +171,8 @@ class MemoryCatalog:
     async def _history(self, after: Version) -> Past:
         await self._turn()
         return Past([changed for changed in self._fed.values() if changed.version > after], Version(self._version))
+
+
+def _end(turn: asyncio.Future[None]) -> None:
+    if not turn.done():  # who waited may have been cancelled
+        turn.set_result(None)

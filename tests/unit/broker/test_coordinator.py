@@ -288,6 +288,33 @@ class TestRestart:
         run(story)
 
 
+    def test_who_waits_for_a_load_when_the_broker_stops_is_told_to_ask_again(self) -> None:
+        async def story(one: World) -> None:
+            one.catalog.late = 20
+            fetch = one.ask(one.fetch())
+            await _turn()
+            await _turn()
+            assert one.groups._loading
+            await one.groups.close()
+            await refused(fetch, ErrorKind.COORDINATOR_NOT_AVAILABLE)
+
+        run(story)
+
+    def test_a_stopping_broker_takes_no_more_commits(self) -> None:
+        async def story(one: World) -> None:
+            await one.commit(1)
+            one.catalog.late = 20
+            commit = one.ask(one.commit(2))
+            await _turn()
+            closing = one.ask(one.groups.close())
+            await _turn()
+            await refused(one.commit(3), ErrorKind.COORDINATOR_NOT_AVAILABLE)
+            assert await commit is None  # it was under way, and is finished
+            await closing
+
+        run(story)
+
+
 class TestCatalogFaults:
     def test_no_answer_before_the_commit_is_durable(self) -> None:
         async def story(one: World) -> None:

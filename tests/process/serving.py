@@ -139,13 +139,17 @@ class Serve:
             self.kill()
 
 
-def refused(directory: Path, *options: str, interpreter: Sequence[str] = (), kafka: str = "127.0.0.1:0") -> tuple[int, str]:
-    """Runs a `serve` that is expected to end by itself; its exit code and what it said on stderr."""
-    command = serve_command(directory, kafka=kafka)
-    command = [command[0], *interpreter, *command[1:], *options]
+def run_until_it_ends(*arguments: str, interpreter: Sequence[str] = ()) -> tuple[int, str]:
+    """The exit code of `riverlog ARGUMENTS`, and what it said on stderr; nothing on stdout is expected."""
+    command = [sys.executable, *interpreter, "-m", "riverlog", *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
     assert done.stdout == b""
     return done.returncode, done.stderr.decode()
+
+
+def refused(directory: Path, *, interpreter: Sequence[str] = (), kafka: str = "127.0.0.1:0") -> tuple[int, str]:
+    """Runs a `serve` that is expected to end by itself: its exit code, and what it said on stderr."""
+    return run_until_it_ends(*serve_command(directory, kafka=kafka)[3:], interpreter=interpreter)
 
 
 def one_batch(*values: bytes, key: bytes | None = b"k") -> bytearray:

@@ -12,7 +12,7 @@ import pytest
 
 from riverlog.base.errors import ErrorKind
 from riverlog.base.ids import Offset
-from riverlog.storage.contract import Acks, Appended, Durability, EpochEnd, LogConfig, Read, Refused, TopicLog
+from riverlog.storage.contract import Acks, Appended, Durability, LogConfig, Read, Refused, TopicLog
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import (
     BYTES_MAX,
@@ -284,76 +284,6 @@ def test_one_partition_of_a_request_may_fail_alone() -> None:
         answers = await appended(engine, [append_of(P0, "a"), append_of(P1, "b"), append_of(P2, "c")])
         assert [type(answer) for answer in answers] == [Appended, Refused, Appended]
         assert engine.counters.failed_writes == 1
-        await world.stop()
-
-    run(story)
-
-
-@pytest.mark.parametrize("durability", list(Durability))
-def test_after_a_failed_sync_a_partition_is_cut_back_and_its_epoch_rises(durability: Durability) -> None:
-    async def story() -> None:
-        world = LocalWorld([topic(durability=durability, segment_bytes=200)])
-        engine = await world.start()
-        await fill(engine, P0, ["a"], ["b"])
-        await engine.checkpoints.write()
-        world.files.inject("sync", PARTITION, errno.EIO)
-        if durability is Durability.FSYNC:
-            answers = [
-                engine.append([append_of(P0, value, producer=(3, 0, at))], Acks.ALL) for at, value in enumerate("cde")
-            ]
-            other = await appended(engine, [append_of(P1, "other")])
-            for answer in answers:
-                (refused,) = await settled(answer)
-                assert isinstance(refused, Refused)
-                assert refused.error.kind is ErrorKind.STORAGE
-            assert isinstance(other[0], Appended)
-        else:
-            for at, value in enumerate("cde"):
-                engine.append([append_of(P0, value, producer=(3, 0, at))], Acks.ALL)
-            with pytest.raises(Exception, match="could not be synced"):
-                await engine.checkpoints.write()
-        for _ in range(1000):
-            if engine.partitions[P0].failure is None:
-                break
-            await asyncio.sleep(0.001)  # threads cut it back
-        marks = engine.watermarks(P0)
-        assert (marks.log_end, marks.durable_end, marks.leader_epoch) == (2, 2, 1)
-        assert engine.epoch_end(P0, 0) == EpochEnd(0, Offset(2))
-        assert await values_in(engine, P0) == ["a", "b"]
-        (again,) = await appended(engine, [append_of(P0, "c", producer=(3, 0, 0))])
-        assert again == Appended(Offset(2), Offset(3), Offset(0))
-        assert engine.counters.failed_syncs == 1
-        await world.stop()
-        engine = await world.start()
-        assert engine.watermarks(P0).leader_epoch == 1
-        assert await values_in(engine, P0) == ["a", "b", "c"]
-        assert engine.counters.unsynced_bytes == 0
-        await world.stop()
-
-    run(story)
-
-
-def test_a_disk_that_fails_the_repair_too_takes_the_partition_offline() -> None:
-    async def story() -> None:
-        world = LocalWorld([topic()])
-        engine = await world.start()
-        await fill(engine, P0, ["a"])
-        world.files.inject("sync", PARTITION, errno.EIO, 1000)
-        (refused,) = await appended(engine, [append_of(P0, "b")])
-        assert isinstance(refused, Refused)
-        while not engine.counters.offline_partitions:
-            await asyncio.sleep(0.001)  # a thread tries
-        (refused,) = await appended(engine, [append_of(P0, "c")])
-        assert isinstance(refused, Refused)
-        assert "offline" in refused.error.message
-        answer, _ = await fetched_one(engine, P0, 0)
-        assert answer.error is not None
-        assert answer.error.kind is ErrorKind.STORAGE
-        await fill(engine, P1, ["other"])
-        world.files.faults.clear()
-        await world.stop()
-        engine = await world.start()
-        assert (await values_in(engine, P0))[0] == "a"
         await world.stop()
 
     run(story)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,8 +11,7 @@ import pytest
 
 from riverlog.base.ids import Offset
 from riverlog.base.units import DAY_MS
-from riverlog.storage.contract import Acks, Isolation, LogConfig, Read, TopicLog
-from riverlog.storage.format import checkpoint
+from riverlog.storage.contract import Isolation, LogConfig, Read, TopicLog
 from riverlog.storage.local.engine import LocalEngine
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import (
@@ -81,59 +79,6 @@ def test_segments_roll_by_time_of_their_records() -> None:
         await fill_at(engine, 5000, 5900, 6000, 6001, 8000)
         assert engine.size(P0).segments == 3
         assert [header.base_offset for header, _ in (await fetched_one(engine, P0, 0))[1]] == [0, 1, 2]
-        await world.stop()
-
-    run(story)
-
-
-def test_a_rolled_segment_asks_for_a_checkpoint() -> None:
-    async def story() -> None:
-        world = LocalWorld([topic(segment_bytes=100)])
-        engine = await world.start()
-        before = engine.counters.checkpoints
-        await fill(engine, P0, ["a"], ["b"], ["c"])
-        await until(lambda: engine.counters.checkpoints > before)
-        mark = checkpoint.decode(world.files.read(f"{DIRECTORY}/checkpoint"))
-        assert not mark.clean
-        assert mark.partitions[0].segments
-        await world.stop()
-        assert checkpoint.decode(world.files.read(f"{DIRECTORY}/checkpoint")).clean
-
-    run(story)
-
-
-def test_checkpoints_come_with_the_clock() -> None:
-    async def story() -> None:
-        world = LocalWorld([topic()], LocalSettings(checkpoint_interval_ms=1000, sync_threads=1, read_threads=1))
-        engine = await world.start()
-        await fill(engine, P0, ["a"])
-        await asyncio.sleep(0)
-        before = engine.counters.checkpoints
-        world.clock.advance(1000)
-        await until(lambda: engine.counters.checkpoints > before)
-        await world.kill()
-        engine = await world.start()
-        assert engine.counters.recovered_bytes == 0
-        assert await values_in(engine, P0) == ["a"]
-        await world.stop()
-
-    run(story)
-
-
-def test_a_checkpoint_that_cannot_be_written_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    async def story() -> None:
-        world = LocalWorld([topic(segment_bytes=100)])
-        engine = await world.start()
-        before = engine.counters.checkpoints
-        world.files.inject("rename", f"{DIRECTORY}/checkpoint", errno.ENOSPC)
-        with caplog.at_level(logging.ERROR):
-            await fill(engine, P0, ["a"], ["b"])
-            await until(lambda: "could not be written" in caplog.text)
-        await engine.checkpoints.write()
-        assert engine.counters.checkpoints == before + 1
-        await world.stop()
-        engine = await world.start()
-        assert engine.counters.recovered_bytes == 0
         await world.stop()
 
     run(story)
@@ -256,60 +201,5 @@ def test_idle_producers_are_forgotten() -> None:
         await world.start()
         await world.stop()
         assert logs(world, ".snapshot") == []
-
-    run(story)
-
-
-def test_old_snapshots_go_and_the_newest_stays() -> None:
-    async def story() -> None:
-        world = LocalWorld([topic()])
-        engine = await world.start()
-        for sequence in range(3):
-            await appended(engine, [append_of(P0, "a", producer=(1, 0, sequence))])
-            await engine.checkpoints.write()
-        assert logs(world, ".snapshot") == ["00000000000000000003.snapshot"]
-        await world.stop()
-
-    run(story)
-
-
-def test_indexes_of_sealed_segments_are_let_go_and_loaded_again() -> None:
-    async def story() -> None:
-        settings = LocalSettings(loaded_indexes_max=2, open_files_max=3, sync_threads=1, read_threads=1)
-        world = LocalWorld([topic(segment_bytes=400, index_interval_bytes=50)], settings)
-        engine = await world.start()
-        await fill(engine, P0, *[[f"{at:03d}"] for at in range(60)])
-        await engine.checkpoints.write()
-        segments = engine.partitions[P0].segments
-        assert len(segments) > 6
-        assert sum(segment.index is not None for segment in segments) <= 3
-        assert len(engine.descriptors) <= 4
-        for offset in (7, 23, 41, 58, 7):
-            assert (await values_in(engine, P0, offset))[0] == f"{offset:03d}"
-        assert sum(segment.index is not None for segment in segments) <= 3
-        assert len(engine.descriptors) <= 4
-        assert engine.counters.cold_reads > 0
-        await world.stop()
-
-    run(story)
-
-
-def test_what_is_appended_while_a_checkpoint_is_written_is_in_the_next() -> None:
-    async def story() -> None:
-        world = LocalWorld([topic(index_interval_bytes=1)])
-        engine = await world.start()
-        await fill(engine, P0, ["a"], ["b"])
-        running = asyncio.ensure_future(engine.checkpoints.write())
-        for value in "cdefgh":
-            await asyncio.sleep(0)
-            engine.append([append_of(P0, value)], Acks.LEADER)
-        await running
-        await engine.checkpoints.write()
-        await world.kill()
-        engine = await world.start()
-        assert engine.counters.recovered_bytes == 0
-        assert await values_in(engine, P0) == list("abcdefgh")
-        assert await values_in(engine, P0, 5) == list("fgh")
-        await world.stop()
 
     run(story)

@@ -37,6 +37,7 @@ action = st.one_of(
     st.tuples(st.just("grow"), st.integers(2, 4), st.integers(0, 2)),
     st.tuples(st.just("beat"), small, st.integers(0, 1)),
     st.tuples(st.just("leave"), small, small),
+    st.tuples(st.just("unsettle"), small, st.integers(0, 2)),
     st.tuples(st.just("commit"), small, st.integers(0, 1)),
     st.tuples(st.just("wait"), st.sampled_from([1, 2_000, 5_000, 11_000, 61_000]), st.just(0)),
     st.tuples(st.just("restart"), st.just(0), st.just(0)),
@@ -85,6 +86,11 @@ class History:
                 self.play("settle", 0, second)
             case "beat" if member_id:
                 driver.beat(member_id, machine.generation - second, instance_id)
+            case "unsettle" if member_id:  # somebody changes its mind, and perhaps goes while it waits
+                self.play("rejoin", first, second)
+                self.play("static", first % 3, second)
+                if first % 2:
+                    self.play("leave", first, first)
             case "leave" if member_id:
                 others = sorted(self.known)[second % len(self.known)]
                 driver.leave(Leaver(member_id, instance_id), Leaver(others))
@@ -176,7 +182,7 @@ class History:
 
 
 @settings(max_examples=200, derandomize=True, database=None, deadline=None)
-@given(st.sampled_from([0, 3_000]), st.lists(action, min_size=5, max_size=60))
+@given(st.sampled_from([0, 3_000]), st.lists(action, min_size=15, max_size=60))
 def test_any_history_keeps_the_promises(initial_delay_ms: int, actions: list[tuple[str, int, int]]) -> None:
     history = History(initial_delay_ms)
     for what, first, second in actions:

@@ -1,7 +1,7 @@
 """The coordinator under a catalog that is slow, refuses, conflicts, loses requests and replies, and takes leases away.
 
-Whatever it does: every request is answered, an offset that was acknowledged is read by who asks later, and what is read was
-committed by somebody.
+Whatever it does: every request is answered, an offset that was acknowledged or read once is read by who asks later, and what is
+read was committed by somebody.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class World:
         self.coordinator = self.start()
         self.acknowledged: dict[tuple[str, int], int] = {}
         self.attempted: dict[tuple[str, int], int] = {}
+        self.seen: dict[tuple[str, int], int] = {}
         self.refusals = 0
         self.done = False
 
@@ -67,9 +68,10 @@ class World:
                 self.acknowledged[place] = offset
 
     async def read(self, group: str, index: int) -> None:
-        """Reads on and on: never less than what was acknowledged before the question."""
+        """Reads on and on: never less than what was acknowledged, or read by somebody, before the question."""
+        place = (group, index)
         while not self.done:
-            known = self.acknowledged.get((group, index), -1)
+            known = max(self.acknowledged.get(place, -1), self.seen.get(place, -1))
             try:
                 (topic,) = await self.coordinator.fetch_offsets(CALLER, group, [TopicAsked("t", None, [index])])
             except RiverlogError:
@@ -77,7 +79,8 @@ class World:
             else:
                 committed = topic.partitions[0].committed
                 offset = -1 if committed is None else committed.offset
-                assert known <= offset <= self.attempted.get((group, index), -1)
+                assert known <= offset <= self.attempted.get(place, -1)
+                self.seen[place] = max(offset, self.seen.get(place, -1))
             await turn()
 
     def meddle(self) -> None:

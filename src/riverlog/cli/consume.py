@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from riverlog.cli.client import admin, configuration, explain, explained, topic_metadata
-from riverlog.cli.errors import DONE, WRONG_USE, CommandError, forget_stdout
+from riverlog.cli.client import admin, check_reachable, configuration, explain, explained, topic_metadata
+from riverlog.cli.errors import DONE, WRONG_USE, CommandError, forget_stdout, say
 from riverlog.cli.places import Ends, Partition, find_ends, find_offsets
 from riverlog.cli.positions import Earliest, Latest, Place, parse_place
 from riverlog.cli.shape import to_json
@@ -120,6 +120,8 @@ class _Reader:
         self.ends: dict[Partition, Ends] = {}
         self.assigned: set[Partition] | None = None  # None: the group has not said yet
         self.at_end: set[Partition] = set()
+        self.is_lost = False
+        self.told_of_loss = False
         if arguments.to_end or not arguments.group:
             self.ends = find_ends(client, partitions, self.bootstrap)
         self.consumer = self._consumer(isinstance(place, Latest))
@@ -143,6 +145,7 @@ class _Reader:
             "enable.auto.offset.store": False,
             "enable.partition.eof": self.arguments.to_end,
             "auto.offset.reset": "latest" if latest else "earliest",
+            "error_cb": self._on_error,
         }
         with explained(self.bootstrap):
             return Consumer(configuration(self.bootstrap, **settings))
@@ -153,6 +156,8 @@ class _Reader:
             with explained(self.bootstrap):
                 first = self.consumer.poll(poll_seconds)
                 more = self.consumer.consume(messages_at_once - 1, 0) if first is not None else []
+            if self.is_lost:
+                self._note_loss()
             polled = [] if first is None else [first, *more]
             yield [message for message in polled if self._is_wanted(message)]
 
@@ -161,6 +166,7 @@ class _Reader:
         if message.error() is not None:
             self._note_error(message)
             return False
+        self.told_of_loss = False
         if not self.arguments.to_end:
             return True
         partition = (message.topic(), message.partition())
@@ -177,6 +183,21 @@ class _Reader:
             self.at_end.add((message.topic(), message.partition()))
         elif not error.retriable() and error.code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
             raise CommandError(explain(error, self.bootstrap))
+
+    def _on_error(self, error: Any) -> None:
+        """The client's own troubles, told while it is polled."""
+        from confluent_kafka import KafkaError
+
+        self.is_lost = self.is_lost or error.code() == KafkaError._ALL_BROKERS_DOWN
+
+    def _note_loss(self) -> None:
+        """Whoever follows waits for the broker to come back, and is told so once; who reads to the end does not."""
+        self.is_lost = False
+        if self.arguments.to_end:
+            check_reachable(self.bootstrap)
+        elif not self.told_of_loss:
+            self.told_of_loss = True
+            say(f"the broker at {self.bootstrap} went away: waiting for it to come back (Ctrl-C ends)")
 
     def _ended(self) -> bool:
         return self.arguments.to_end and self.assigned is not None and self.assigned <= self.at_end

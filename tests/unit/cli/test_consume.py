@@ -7,9 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
+from riverlog.demo.broker import DemoBroker
+from riverlog.env.clock import SystemClock
 from riverlog.library import Broker
 from tests.unit.cli.conftest import Run
 
@@ -85,10 +89,10 @@ def test_a_topic_that_is_not_there_is_not_made(run: Run) -> None:
     assert "nowhere" not in run("topic", "list").out
 
 
-def follow(broker: Broker, topic: str) -> subprocess.Popen[bytes]:
+def follow(bootstrap: str, topic: str) -> subprocess.Popen[bytes]:
     """A consumer that follows, as a process; its first record has been read."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "riverlog", "consume", topic, "-b", broker.bootstrap_servers],
+        [sys.executable, "-m", "riverlog", "consume", topic, "-b", bootstrap],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -97,17 +101,42 @@ def follow(broker: Broker, topic: str) -> subprocess.Popen[bytes]:
 
 
 def test_ctrl_c_ends_it_quietly(riverlog_broker: Broker, ten: str) -> None:
-    process = follow(riverlog_broker, ten)
+    process = follow(riverlog_broker.bootstrap_servers, ten)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30)[1] == b""
     assert process.returncode == 0
 
 
 def test_it_ends_when_nobody_reads_any_more_also_while_nothing_comes(riverlog_broker: Broker, ten: str) -> None:
-    process = follow(riverlog_broker, ten)
+    process = follow(riverlog_broker.bootstrap_servers, ten)
     assert process.stdout is not None
     process.stdout.close()
     assert process.wait(30) == 0
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_whoever_follows_waits_for_the_broker_and_is_told(tmp_path: Path) -> None:
+    broker = DemoBroker(tmp_path, clock=SystemClock())
+    try:
+        broker.start()
+        produce_to(broker.bootstrap, b"0")
+        process = follow(broker.bootstrap, "t")
+        assert process.stderr is not None
+        assert process.stdout is not None
+        broker.kill()
+        assert b"went away: waiting for it to come back" in process.stderr.readline()
+        broker.start()
+        produce_to(broker.bootstrap, b"1")
+        assert os.read(process.stdout.fileno(), 2) == b"1\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == b""
+    finally:
+        broker.stop()
+
+
+def produce_to(bootstrap: str, value: bytes) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce("t", value)
+    assert producer.flush(30) == 0

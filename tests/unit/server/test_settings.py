@@ -12,6 +12,7 @@ from riverlog.server.addresses import HostPort
 from riverlog.server.settings import (
     BROKER_FLAGS,
     BROKER_NUMBERS,
+    OTHERS,
     STORAGE_NUMBERS,
     ServerSettings,
     SettingsError,
@@ -160,3 +161,8 @@ def test_every_field_that_a_setting_fills_is_there_and_every_field_of_the_broker
     filled = {numeric.field for numeric in BROKER_NUMBERS.values()} | set(BROKER_FLAGS.values())
     assert filled == broker - {"topic_defaults"}
     assert {numeric.field for numeric in STORAGE_NUMBERS.values()} <= {one.name for one in fields(LocalSettings)}
+
+
+def test_the_guide_names_every_setting() -> None:
+    guide = (Path(__file__).resolve().parents[3] / "docs" / "guide" / "settings.md").read_text(encoding="utf-8")
+    assert [name for name in {*BROKER_NUMBERS, *BROKER_FLAGS, *STORAGE_NUMBERS, *OTHERS} if f"`{name}`" not in guide] == []

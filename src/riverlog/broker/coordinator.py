@@ -1,25 +1,21 @@
-"""The coordinator of groups: finds or loads a group's machine, asks it, and keeps the time for all of them.
+"""The coordinator of groups: what may be asked of them, in words that no protocol owns.
 
 Every method takes a `Caller` first and asks `Access`. What concerns a whole request raises `RiverlogError`
 (UNAUTHORIZED, INVALID_GROUP_ID, NOT_COORDINATOR, COORDINATOR_NOT_AVAILABLE); what the group decides is in the result.
 
-Invariants: a group has at most one machine in this process, and only while the process holds the group's lease. Offsets
-are kept by topic id; names become ids here, by what the process knows of topics.
-Not here: the rules of groups (`state/groups`), how a machine's effects are done (`effects.py`).
+Invariant: offsets are kept by topic id; names become ids here, by what the process knows of topics.
+Not here: the rules of groups (`state/groups`), their machines (`group_machines.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import count
 from typing import Final, cast
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, TopicId, TopicName
-from riverlog.broker.alarm import Alarm
-from riverlog.broker.effects import GroupRunner, RunnerWorld
+from riverlog.broker.group_machines import GroupMachines
 from riverlog.broker.group_requests import (
     CLASSIC_TYPE,
     FetchedOffset,
@@ -33,14 +29,11 @@ from riverlog.broker.group_requests import (
     TopicFacts,
 )
 from riverlog.broker.settings import BrokerSettings
-from riverlog.catalog.contract import Catalog, CatalogUnavailable, OwnedBy, Scope
+from riverlog.catalog.contract import Catalog
 from riverlog.env.clock import Clock
 from riverlog.env.entropy import Entropy
-from riverlog.env.tasks import Tasks
 from riverlog.state.access import CLUSTER, Access, Caller, Operation, Resource, ResourceKind
-from riverlog.state.groups.classic import ClassicGroup
 from riverlog.state.groups.commands import (
-    Command,
     CommitOffsets,
     CommittedOffset,
     CutOffsets,
@@ -60,11 +53,8 @@ from riverlog.state.groups.commands import (
     Leave,
     Leaver,
     LeaveResult,
-    Result,
     Sync,
     SyncResult,
-    Tick,
-    Token,
 )
 
 log = logging.getLogger(__name__)
@@ -91,41 +81,23 @@ class Coordinator:
             initial_rebalance_delay_ms=settings.group_initial_rebalance_delay_ms,
             offsets_retention_ms=settings.offsets_retention_ms,
         )
-        self._catalog = catalog
         self._topics = topics
         self._clock = clock
         self._entropy = entropy
         self._access = access
-        self._tasks = Tasks("groups")
-        self._alarm = Alarm(clock, self._tasks, self._tick)
-        self._world = RunnerWorld(
-            catalog, clock, entropy, self._tasks, self._alarm.schedule, self._release, self._forget
-        )
-        self._runners: dict[str, GroupRunner] = {}
-        self._loading: dict[str, asyncio.Task[GroupRunner | RiverlogError]] = {}
-        self._releasing: dict[str, asyncio.Task[None]] = {}
-        self._tokens = count(1)
-        self._closed = False
+        self._machines = GroupMachines(self.group_settings, catalog, clock, entropy)
 
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
         """Loads the groups that there are in the background, so that the sessions of their members begin to count."""
         self._topics.watch(self._topic_changed)
-        self._tasks.start(self._load_all(), name="load")
-        self._tasks.start(self._expire_regularly(), name="offset expiry")
+        self._machines.tasks.start(self._machines.load_all(), name="load")
+        self._machines.tasks.start(self._expire_regularly(), name="offset expiry")
 
     async def close(self) -> None:
         """Finishes the commits in flight; who waits for something else is told to ask again."""
-        if self._closed:
-            return
-        self._closed = True
-        commits = [commit for runner in self._runners.values() if (commit := runner.stop()) is not None]
-        if commits:
-            await asyncio.wait(commits)
-        for runner in list(self._runners.values()):
-            runner.drop(ErrorKind.COORDINATOR_NOT_AVAILABLE, "the broker is stopping: ask again")
-        await self._tasks.close()
+        await self._machines.close()
 
     # ------------------------------------------------------------------ members
 
@@ -136,7 +108,7 @@ class Coordinator:
     async def join(self, caller: Caller, group_id: str, asked: JoinAsked) -> JoinResult:
         """Waits until the group has rebalanced."""
         self._check_member_call(caller, group_id)
-        token = self._token()
+        token = self._machines.token()
         join = Join(
             token=token,
             member_id=asked.member_id,
@@ -152,7 +124,7 @@ class Coordinator:
             skip_assignment_known=asked.skip_assignment_known,
             reason=asked.reason,
         )
-        return cast(JoinResult, await self._ask(group_id, join, token))
+        return cast(JoinResult, await self._machines.ask(group_id, join, token))
 
     async def sync(
         self,
@@ -165,22 +137,22 @@ class Coordinator:
     ) -> SyncResult:
         """Waits until the leader has assigned. `protocol_type` and `protocol`, where given, must be the group's."""
         self._check_member_call(caller, group_id)
-        token = self._token()
+        token = self._machines.token()
         generation, member_id, instance_id = member
         sync = Sync(token, member_id, instance_id, generation, protocol_type, protocol, assignments)
-        return cast(SyncResult, await self._ask(group_id, sync, token))
+        return cast(SyncResult, await self._machines.ask(group_id, sync, token))
 
     async def heartbeat(self, caller: Caller, group_id: str, member: MemberAsked) -> ErrorKind | None:
         self._check_member_call(caller, group_id)
-        token = self._token()
+        token = self._machines.token()
         generation, member_id, instance_id = member
         beat = Heartbeat(token, member_id, instance_id, generation)
-        return cast("ErrorKind | None", await self._ask(group_id, beat, token))
+        return cast("ErrorKind | None", await self._machines.ask(group_id, beat, token))
 
     async def leave(self, caller: Caller, group_id: str, leavers: Sequence[Leaver]) -> LeaveResult:
         self._check_member_call(caller, group_id)
-        token = self._token()
-        return cast(LeaveResult, await self._ask(group_id, Leave(token, leavers), token))
+        token = self._machines.token()
+        return cast(LeaveResult, await self._machines.ask(group_id, Leave(token, leavers), token))
 
     # ------------------------------------------------------------------ offsets
 
@@ -217,10 +189,10 @@ class Coordinator:
                     offsets[PartitionId(topic_id, index)] = committed
             errors.append(of_topic)
         if offsets:
-            token = self._token()
+            token = self._machines.token()
             generation, member_id, instance_id = member
             command = CommitOffsets(token, member_id, instance_id, generation, offsets)
-            refusal = await self._ask(group_id, command, token)
+            refusal = await self._machines.ask(group_id, command, token)
             if refusal is not None:
                 return [[error or cast(ErrorKind, refusal) for error in of_topic] for of_topic in errors]
         return errors
@@ -230,9 +202,9 @@ class Coordinator:
     ) -> Sequence[FetchedTopic]:
         """`topics` None: all of which something was committed and that the caller may see."""
         self._check_group(caller, Operation.DESCRIBE, group_id)
-        token = self._token()
+        token = self._machines.token()
         if topics is None:
-            answer = await self._ask(group_id, FetchOffsets(token, None, require_stable), token)
+            answer = await self._machines.ask(group_id, FetchOffsets(token, None, require_stable), token)
             return self._fetched_all(caller, cast("Mapping[PartitionId, CommittedOffset]", answer))
         found = [self._topic(caller, Operation.DESCRIBE, asked.name, asked.topic_id) for asked in topics]
         wanted = [
@@ -241,7 +213,7 @@ class Coordinator:
             if not isinstance(topic, ErrorKind)
             for index in asked.partitions
         ]
-        answer = await self._ask(group_id, FetchOffsets(token, wanted, require_stable), token)
+        answer = await self._machines.ask(group_id, FetchOffsets(token, wanted, require_stable), token)
         committed = cast("Mapping[PartitionId, CommittedOffset]", answer)
         fetched = []
         for topic, asked in zip(found, topics, strict=True):
@@ -279,8 +251,8 @@ class Coordinator:
             if not isinstance(topic, ErrorKind)
             for index in asked.partitions
         ]
-        token = self._token()
-        answer = await self._ask(group_id, DeleteOffsets(token, partitions), token)
+        token = self._machines.token()
+        answer = await self._machines.ask(group_id, DeleteOffsets(token, partitions), token)
         result = cast(DeleteOffsetsResult, answer)
         if result.error is not None:
             raise RiverlogError(result.error, f"the offsets of group {group_id!r} cannot be deleted")
@@ -300,19 +272,19 @@ class Coordinator:
     async def describe(self, caller: Caller, group_id: str) -> Description:
         """State DEAD: there is no such group."""
         self._check_group(caller, Operation.DESCRIBE, group_id)
-        token = self._token()
-        return cast(Description, await self._ask(group_id, Describe(token), token))
+        token = self._machines.token()
+        return cast(Description, await self._machines.ask(group_id, Describe(token), token))
 
     async def list_groups(
         self, caller: Caller, states: Collection[str] = (), types: Collection[str] = ()
     ) -> Sequence[GroupListing]:
         """Those that the caller may see, by id. Filters are without regard to case; an empty one lets all through."""
-        await self._load_all()
+        await self._machines.load_all()
         sees_all = self._access.allows(caller, Operation.DESCRIBE, CLUSTER)
         states = {state.lower() for state in states}
         types = {one.lower() for one in types}
         listed = []
-        for group_id, runner in sorted(self._runners.items()):
+        for group_id, runner in sorted(self._machines.runners.items()):
             machine = runner.machine
             if (
                 machine.exists
@@ -325,18 +297,18 @@ class Coordinator:
 
     async def delete_group(self, caller: Caller, group_id: str) -> ErrorKind | None:
         self._check_group(caller, Operation.DELETE, group_id)
-        token = self._token()
-        return cast("ErrorKind | None", await self._ask(group_id, DeleteGroup(token), token))
+        token = self._machines.token()
+        return cast("ErrorKind | None", await self._machines.ask(group_id, DeleteGroup(token), token))
 
     def committed(self) -> Iterator[tuple[str, TopicId, int, int]]:
         """Group, topic id, partition and offset of all that was committed, of the groups that are loaded."""
-        for group_id, runner in list(self._runners.items()):
+        for group_id, runner in list(self._machines.runners.items()):
             for partition, committed in list(runner.machine.offsets.items()):
                 yield group_id, partition.topic_id, partition.index, committed.offset
 
     def members(self) -> Iterator[tuple[str, GroupState, int]]:
         """Group, state and number of members, of the groups that are loaded."""
-        for group_id, runner in list(self._runners.items()):
+        for group_id, runner in list(self._machines.runners.items()):
             yield group_id, runner.machine.state, len(runner.machine.membership)
 
     def _topic_changed(self, before: TopicFacts | None, after: TopicFacts | None) -> None:
@@ -345,14 +317,14 @@ class Coordinator:
 
     def topics_deleted(self, topic_ids: Collection[TopicId]) -> None:
         """Their offsets go."""
-        for runner in list(self._runners.values()):
-            self._tell_safely(runner, DropTopics(topic_ids))
+        for runner in list(self._machines.runners.values()):
+            self._machines.tell(runner, DropTopics(topic_ids))
 
     async def cut_offsets_beyond(self, partition: PartitionId, log_end: int) -> int:
         """The partition lost its tail: what groups have committed beyond its end is cut back. Gives how many had."""
-        await self._load_all()
+        await self._machines.load_all()
         cut = 0
-        for group_id, runner in list(self._runners.items()):
+        for group_id, runner in list(self._machines.runners.items()):
             committed = runner.machine.offsets.fetch([partition]).get(partition)
             if committed is not None and committed.offset > log_end:
                 log.warning(
@@ -395,11 +367,6 @@ class Coordinator:
             return ErrorKind.UNAUTHORIZED
         return ErrorKind.UNKNOWN_TOPIC if topic is None else topic
 
-    # ------------------------------------------------------------------ machines
-
-    def _token(self) -> Token:
-        return Token(next(self._tokens))
-
     def _uuid(self) -> str:
         """Random, in the form of a UUID of version 4, as Kafka's member ids end."""
         raw = bytearray(self._entropy.token_bytes(16))
@@ -408,112 +375,16 @@ class Coordinator:
         text = raw.hex()
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
-    async def _ask(self, group_id: str, command: Command, token: Token) -> Result:
-        runner = None if self._closed else self._runners.get(group_id)
-        while runner is None:
-            runner = await self._load(group_id)
-            if self._runners.get(group_id) is not runner:
-                runner = None  # who waited with us was quicker, and nothing is left of the group
-        answer = runner.ask(command, token)
-        return await answer if isinstance(answer, asyncio.Future) else answer
-
-    async def _load(self, group_id: str) -> GroupRunner:
-        loading = self._loading.get(group_id)
-        if loading is None and not self._closed:
-            loading = self._tasks.start(self._load_now(group_id), name=f"load of {group_id}")
-            self._loading[group_id] = loading
-        if loading is not None:
-            await asyncio.wait([loading])  # unlike a plain await: whoever goes away leaves the load to the others
-        if loading is None or loading.cancelled():
-            raise RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, "the broker is stopping: ask again")
-        outcome = loading.result()
-        if isinstance(outcome, RiverlogError):
-            raise RiverlogError(outcome.kind, outcome.message)
-        return outcome
-
-    async def _load_now(self, group_id: str) -> GroupRunner | RiverlogError:
-        try:
-            if (releasing := self._releasing.get(group_id)) is not None:
-                await asyncio.wait([releasing])
-            scope = Scope(GROUP_SCOPE, group_id)
-            lease = await self._catalog.own(scope)
-            if isinstance(lease, OwnedBy):
-                message = f"group {group_id!r} is coordinated at {lease.address}: find its coordinator again"
-                return RiverlogError(ErrorKind.NOT_COORDINATOR, message)
-            rows = {key: row.value for key, row in (await self._catalog.load(scope)).items()}
-            machine = ClassicGroup.load(group_id, rows, self.group_settings, self._clock.now())
-            runner = GroupRunner(group_id, lease, machine, self._world)
-            self._runners[group_id] = runner
-            self._alarm.schedule(runner, machine.deadline_ms)
-            return runner
-        except CatalogUnavailable as error:
-            message = f"group {group_id!r} cannot be loaded now, ask again: {error}"
-            return RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, message)
-        except RiverlogError as error:
-            log.error("group %r cannot be loaded: %s", group_id, error.message)
-            return RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, f"group {group_id!r}: {error.message}")
-        finally:
-            del self._loading[group_id]
-
-    def _release(self, runner: GroupRunner) -> None:
-        """Nothing is left of the group: it is as if nobody had ever asked for it."""
-        if self._runners.get(runner.group_id) is runner:
-            del self._runners[runner.group_id]
-            self._releasing[runner.group_id] = self._tasks.start(
-                self._release_now(runner), name=f"release of {runner.group_id}"
-            )
-
-    async def _release_now(self, runner: GroupRunner) -> None:
-        try:
-            await self._catalog.release(runner.lease)
-        except CatalogUnavailable as error:
-            log.warning("the lease of group %r was not given back: %s", runner.group_id, error)
-        finally:
-            del self._releasing[runner.group_id]
-
-    def _forget(self, runner: GroupRunner) -> None:
-        """The machine was dropped; the next request loads another."""
-        if self._runners.get(runner.group_id) is runner:
-            del self._runners[runner.group_id]
-            assert runner.refusal is not None
-            if not self._closed:
-                log.warning("group %r is loaded again: %s", runner.group_id, runner.refusal.message)
-
-    async def _load_all(self) -> None:
-        """Loads every group that there is and that nobody else owns."""
-        try:
-            scopes = await self._catalog.scopes(GROUP_SCOPE)
-        except CatalogUnavailable as error:
-            message = f"the groups cannot be listed now, ask again: {error}"
-            raise RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, message) from error
-        for scope in scopes:
-            if scope.name not in self._runners:
-                try:
-                    await self._load(scope.name)
-                except RiverlogError as error:
-                    log.debug("group %r was not loaded: %s", scope.name, error.message)
-
     # ------------------------------------------------------------------ time
 
     async def _expire_regularly(self) -> None:
         while True:
             await self._clock.sleep(self.settings.offsets_retention_check_interval_ms / 1000)
             try:
-                await self._load_all()
+                await self._machines.load_all()
             except RiverlogError as error:
                 log.warning("offsets are not expired this time: %s", error.message)
                 continue
             names = {topic_id: topic.name for topic_id, topic in self._topics.by_id.items()}
-            for runner in list(self._runners.values()):
-                self._tell_safely(runner, ExpireOffsets(names))
-
-    def _tick(self, runner: GroupRunner) -> None:
-        if runner.refusal is None:
-            self._tell_safely(runner, Tick())
-
-    def _tell_safely(self, runner: GroupRunner, command: Command) -> None:
-        """One group's failure is not the others'; the runner has logged it and dropped its machine."""
-        try:
-            runner.tell(command)
-        except RiverlogError:
-            pass
+            for runner in list(self._machines.runners.values()):
+                self._machines.tell(runner, ExpireOffsets(names))

@@ -294,7 +294,7 @@ class TestRestart:
             fetch = one.ask(one.fetch())
             await _turn()
             await _turn()
-            assert one.groups._loading
+            assert one.groups._machines._loading
             await one.groups.close()
             await refused(fetch, ErrorKind.COORDINATOR_NOT_AVAILABLE)
 
@@ -437,7 +437,7 @@ class TestCatalogFaults:
     def test_a_machine_that_fails_is_loaded_again(self) -> None:
         async def story(one: World) -> None:
             member = await one.stable()
-            machine = one.groups._runners["g"].machine
+            machine = one.groups._machines.runners["g"].machine
             machine.membership.members.clear()  # nonsense
             machine.membership.static["i"] = member.member_id
             machine.membership.members[member.member_id] = None  # type: ignore[assignment]
@@ -500,7 +500,7 @@ class TestOffsets:
             assert await one.fetch("nobody") == -1
             assert await one.groups.fetch_offsets(CALLER, "nobody", None) == []
             await one.settle()
-            assert not one.groups._runners
+            assert not one.groups._machines.runners
             assert (await one.groups.describe(CALLER, "nobody")).state is GroupState.DEAD
             assert await one.groups.delete_group(CALLER, "nobody") is ErrorKind.GROUP_ID_NOT_FOUND
 
@@ -510,7 +510,7 @@ class TestOffsets:
         async def story(one: World) -> None:
             assert await asyncio.gather(*(one.fetch("nobody") for _ in range(20))) == [-1] * 20
             await one.settle()
-            assert not one.groups._runners
+            assert not one.groups._machines.runners
 
         run(story, late=2)
 

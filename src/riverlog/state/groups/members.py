@@ -13,14 +13,17 @@ from dataclasses import dataclass
 
 from riverlog.base.errors import ErrorKind
 from riverlog.state.groups.commands import (
+    CONSUMER_PROTOCOL_TYPE,
     DescribedMember,
     Join,
     JoinedMember,
+    Leaver,
     Protocols,
     Token,
     rebalance_timeout_ms_min,
 )
 from riverlog.state.groups.rows import MemberRow
+from riverlog.state.groups.subscription import subscribed_topics
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +57,22 @@ class Member:
             client_host=self.client_host,
             metadata=b"" if protocol is None else self.metadata(protocol),
             assignment=self.assignment,
+        )
+
+    @staticmethod
+    def of_join(member_id: str, join: Join, expires_ms: int) -> Member:
+        """A new one, whose JoinGroup waits."""
+        return Member(
+            member_id=member_id,
+            instance_id=join.instance_id,
+            client_id=join.client_id,
+            client_host=join.client_host,
+            session_timeout_ms=join.session_timeout_ms,
+            rebalance_timeout_ms=max(join.rebalance_timeout_ms, rebalance_timeout_ms_min),
+            protocols=join.protocols,
+            expires_ms=expires_ms,
+            joining=join.token,
+            is_new=True,
         )
 
     def to_row(self) -> MemberRow:
@@ -110,6 +129,13 @@ class Membership:
             if current != member_id:
                 return ErrorKind.FENCED_INSTANCE_ID
         return None if member_id in self.members else ErrorKind.UNKNOWN_MEMBER_ID
+
+    def find(self, leaver: Leaver) -> tuple[ErrorKind | None, str]:
+        """Whose member id is meant by one who leaves."""
+        if not leaver.member_id and leaver.instance_id is not None:
+            current = self.static.get(leaver.instance_id)
+            return (ErrorKind.UNKNOWN_MEMBER_ID, "") if current is None else (None, current)
+        return self.check(leaver.member_id, leaver.instance_id), leaver.member_id
 
     def add(self, member: Member) -> None:
         assert member.member_id not in self.members, member.member_id
@@ -200,6 +226,12 @@ class Membership:
     def rebalance_timeout_ms(self) -> int:
         """How long the group waits for its slowest member."""
         return max((member.rebalance_timeout_ms for member in self), default=0)
+
+    def subscriptions(self, protocol_type: str | None, protocol: str | None) -> frozenset[str] | None:
+        """The topics that the members read; None: not known."""
+        if protocol_type != CONSUMER_PROTOCOL_TYPE:
+            return None
+        return subscribed_topics([member.metadata(protocol) for member in self])
 
     def roster(self, protocol: str | None) -> list[JoinedMember]:
         return [JoinedMember(member.member_id, member.instance_id, member.metadata(protocol)) for member in self]

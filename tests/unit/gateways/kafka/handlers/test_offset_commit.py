@@ -58,7 +58,7 @@ def test_commits(version: int) -> None:
         unknown = ErrorCode.UNKNOWN_TOPIC_ID if version >= 10 else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         assert await commit(world, version, "nothing", 0) == unknown
         assert await commit(world, version, "t", 4) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        ((_, committed),) = world.groups._runners["g"].machine.offsets.items()
+        ((_, committed),) = world.groups._machines.runners["g"].machine.offsets.items()
         assert (committed.offset, committed.metadata) == (5, "m")
         assert committed.leader_epoch == (3 if version >= 6 else -1)
         assert committed.expire_ms == (committed.commit_ms + 1_000 if version <= 4 else -1)

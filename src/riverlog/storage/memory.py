@@ -23,6 +23,7 @@ from riverlog.env.tasks import Tasks
 from riverlog.records.batch import first_record_at_or_after, max_timestamp_of, records_of
 from riverlog.records.header import BatchHeader
 from riverlog.state.producers import Duplicate, Producers
+from riverlog.storage.answers import not_readable, out_of_range, states_of, unknown
 from riverlog.storage.contract import (
     NO_SLICES,
     Acks,
@@ -330,13 +331,11 @@ class MemoryEngine:
             error = unknown(read.partition.topic_id)
             return FetchedPartition(NO_SLICES, NO_OFFSET, NO_OFFSET, NO_OFFSET, None, error)
         marks = partition.watermarks()
-        if not marks.log_start <= read.offset <= marks.log_end:
-            error = RiverlogError(
-                ErrorKind.OFFSET_OUT_OF_RANGE,
-                f"{partition.name} holds offsets {marks.log_start} to {marks.log_end}, {read.offset} was asked for: "
-                "begin at one of the ends",
+        refused = out_of_range(partition.name, marks.log_start, marks.log_end, read.offset)
+        if refused is not None:
+            return FetchedPartition(
+                NO_SLICES, marks.high_watermark, marks.high_watermark, marks.log_start, None, refused
             )
-            return FetchedPartition(NO_SLICES, marks.high_watermark, marks.high_watermark, marks.log_start, None, error)
         slices = partition.read(read.offset, limit, first) if limit > 0 or first else NO_SLICES
         return FetchedPartition(
             slices,
@@ -375,10 +374,7 @@ class MemoryEngine:
         found = self._partition(partition)
         target = found.log_end if offset == -1 else offset
         if not 0 <= target <= found.log_end:
-            raise RiverlogError(
-                ErrorKind.OFFSET_OUT_OF_RANGE,
-                f"{found.name} is readable up to {found.log_end}, {offset} lies behind that",
-            )
+            raise not_readable(found.name, found.log_end, offset)
         found.log_start = max(found.log_start, Offset(target))
         found.retain(None)
         return found.log_start
@@ -390,16 +386,7 @@ class MemoryEngine:
     # Operation
 
     def producers(self, partition: PartitionId) -> Sequence[ProducerState]:
-        return [
-            ProducerState(
-                entry.producer_id,
-                entry.epoch,
-                entry.batches[-1].last_sequence if entry.batches else -1,
-                entry.timestamp_ms,
-                entry.transaction_first_offset,
-            )
-            for entry in self._partition(partition).producers.entries()
-        ]
+        return states_of(self._partition(partition).producers)
 
     def size(self, partition: PartitionId) -> LogSize:
         found = self._partition(partition)
@@ -412,7 +399,3 @@ class MemoryEngine:
         while self._arriving:
             await self._some_turns()
         await self.tasks.close()
-
-
-def unknown(topic_id: TopicId) -> RiverlogError:
-    return RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"no such partition of topic {topic_id.hex()} is open here")

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset, PartitionId, TopicId
@@ -21,8 +20,9 @@ from riverlog.env.entropy import Entropy
 from riverlog.env.executor import Executor, ThreadExecutor
 from riverlog.env.files import FileLock, Files
 from riverlog.env.tasks import Tasks
+from riverlog.records.header import TRANSACTIONAL_BIT
+from riverlog.storage.answers import states_of, unknown
 from riverlog.storage.contract import (
-    NO_SLICES,
     Acks,
     Append,
     Appended,
@@ -30,29 +30,26 @@ from riverlog.storage.contract import (
     EpochEnd,
     Fence,
     Fetched,
-    FetchedPartition,
     Isolation,
     LogConfig,
     LogSize,
     ProducerState,
     Read,
     Refused,
-    Slices,
     TimestampedOffset,
     TopicLog,
     Watermarks,
 )
 from riverlog.storage.format import lock, names
-from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.meta import Meta
 from riverlog.storage.local import opening, searching
 from riverlog.storage.local.checkpoints import Checkpoints
 from riverlog.storage.local.counters import Counters
 from riverlog.storage.local.cutting import sync_failed
+from riverlog.storage.local.fetching import Fetching
 from riverlog.storage.local.group_commit import GroupCommit, Lane, Pending
 from riverlog.storage.local.partition import LocalPartition, World
-from riverlog.storage.local.reading import Cold, out_of_range, read_cold, read_visible
-from riverlog.storage.local.segments import Descriptors, Segment
+from riverlog.storage.local.segments import Descriptors
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.storage.local.subscriptions import Alarm, Subscribed
 from riverlog.storage.local.upkeep import Upkeep
@@ -110,6 +107,7 @@ class LocalEngine:
             self.upkeep.sealed,
             self.upkeep.late,
         )
+        self._fetching = Fetching(self)
         self._waiting_for_room: list[asyncio.Future[None]] = []
         self._closed = False
 
@@ -213,7 +211,7 @@ class LocalEngine:
                 continue
             if partition.config.durability is Durability.FSYNC:
                 if (
-                    acks is Acks.ALL or partition.needs_await(header)
+                    acks is Acks.ALL or header.attributes & TRANSACTIONAL_BIT
                 ) and partition.durable.offset < answer.next_offset:
                     if waiter is None:
                         waiter = AppendWaiter(self._loop, answers)
@@ -256,103 +254,7 @@ class LocalEngine:
     # Reading
 
     def read(self, reads: Sequence[Read], bytes_max: int, isolation: Isolation) -> Fetched | Awaitable[Fetched]:
-        answers: list[FetchedPartition] = []
-        size = 0
-        for at, read in enumerate(reads):
-            answer = self._read_one(read, bytes_max - size, isolation, size == 0)
-            if isinstance(answer, Cold):
-                return self._read_on(reads, at, answer, answers, bytes_max, size, isolation)
-            answers.append(answer)
-            size += answer.slices.size
-        self.counters.warm_reads += 1
-        return Fetched(answers, size)
-
-    def _read_one(self, read: Read, budget: int, isolation: Isolation, first: bool) -> FetchedPartition | Cold:
-        if (partition := self.partitions.get(read.partition)) is None:
-            return failed(unknown(read.partition.topic_id))
-        if (error := out_of_range(partition, read.offset)) is not None:
-            return failed(error, partition)
-        limit = read.bytes_max if read.bytes_max < budget else budget
-        if limit <= 0 and not first:
-            return self._fetched(partition, NO_SLICES, isolation)
-        try:
-            found = read_visible(partition, self.descriptors, read.offset, limit, first)
-        except (OSError, FormatError) as damage:
-            return failed(unreadable(partition, damage), partition)
-        if isinstance(found, Cold):
-            return found
-        return self._fetched(partition, NO_SLICES if found is None else found, isolation)
-
-    def _fetched(self, partition: LocalPartition, slices: Slices, isolation: Isolation) -> FetchedPartition:
-        high = partition.high.offset
-        return FetchedPartition(
-            slices,
-            high,
-            partition.producers.last_stable_offset(high),
-            partition.log_start,
-            () if isolation is Isolation.READ_COMMITTED else None,
-        )
-
-    async def _read_on(
-        self,
-        reads: Sequence[Read],
-        at: int,
-        cold: Cold,
-        answers: list[FetchedPartition],
-        bytes_max: int,
-        size: int,
-        isolation: Isolation,
-    ) -> Fetched:
-        """The rest of a fetch, one of whose partitions needs a disk."""
-        try:
-            answer: FetchedPartition | Cold = cold
-            while True:
-                if isinstance(answer, Cold):
-                    answer = await self._read_cold(reads[at], answer, isolation)
-                answers.append(answer)
-                size += answer.slices.size
-                at += 1
-                if at == len(reads):
-                    return Fetched(answers, size)
-                answer = self._read_one(reads[at], bytes_max - size, isolation, size == 0)
-        except BaseException:
-            for one in answers:
-                one.slices.close()
-            raise
-
-    async def _read_cold(self, read: Read, cold: Cold, isolation: Isolation) -> FetchedPartition:
-        """Reads on a thread. Where the offset lies behind the segment's last batch, the next segment is asked."""
-        self.counters.cold_reads += 1
-        while True:
-            segment = cold.segment
-            partition = self.partitions.get(read.partition)
-            try:
-                answer = await self.readers.run(partial(read_cold, self.files, cold))
-            except (OSError, RiverlogError) as error:
-                if partition is None:
-                    return failed(unknown(read.partition.topic_id))
-                return failed(unreadable(partition, error), partition)
-            finally:
-                self.descriptors.give_back(segment)
-            if (partition := self.partitions.get(read.partition)) is None:
-                return failed(unknown(read.partition.topic_id))
-            if answer.loaded is not None and segment.index is None:
-                self.checkpoints.loaded(segment, answer.loaded)
-            self.counters.cold_read_bytes += len(answer.data)
-            if answer.data or not answer.ended:
-                slices = Slices((answer.data,), len(answer.data)) if answer.data else NO_SLICES
-                return self._fetched(partition, slices, isolation)
-            if (after := self._segment_after(partition, segment)) is None:
-                return self._fetched(partition, NO_SLICES, isolation)
-            file = self.descriptors.borrow(after)
-            limit = partition.visible_bytes(after)
-            cold = Cold(after, file, after.index, limit, cold.offset, cold.bytes_max, cold.first)
-
-    def _segment_after(self, partition: LocalPartition, segment: Segment) -> Segment | None:
-        at = partition.segment_at(segment.base_offset) + 1
-        if at < len(partition.segments) and partition.visible_bytes(partition.segments[at]):
-            return partition.segments[at]
-        return None
+        return self._fetching.read(reads, bytes_max, isolation)
 
     # Looking
 
@@ -393,16 +295,7 @@ class LocalEngine:
         return self._partition(partition).epoch_end(leader_epoch)
 
     def producers(self, partition: PartitionId) -> Sequence[ProducerState]:
-        return [
-            ProducerState(
-                entry.producer_id,
-                entry.epoch,
-                entry.batches[-1].last_sequence if entry.batches else -1,
-                entry.timestamp_ms,
-                entry.transaction_first_offset,
-            )
-            for entry in self._partition(partition).producers.entries()
-        ]
+        return states_of(self._partition(partition).producers)
 
     def size(self, partition: PartitionId) -> LogSize:
         return self._partition(partition).log_size()
@@ -427,25 +320,3 @@ class LocalEngine:
             executor.close()
         self.descriptors.close()
         self._lock.release()
-
-
-NO_OFFSET = Offset(-1)
-
-
-def failed(error: RiverlogError, partition: LocalPartition | None = None) -> FetchedPartition:
-    if partition is None:
-        return FetchedPartition(NO_SLICES, NO_OFFSET, NO_OFFSET, NO_OFFSET, None, error)
-    high = partition.high.offset
-    return FetchedPartition(NO_SLICES, high, high, partition.log_start, None, error)
-
-
-def unknown(topic_id: TopicId) -> RiverlogError:
-    return RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"no such partition of topic {topic_id.hex()} is open here")
-
-
-def unreadable(partition: LocalPartition, error: Exception) -> RiverlogError:
-    if isinstance(error, RiverlogError):
-        log.error("%s: %s", partition.name, error.message)
-        return error
-    log.error("%s could not be read: %s", partition.name, error)
-    return RiverlogError(ErrorKind.STORAGE, f"{partition.name} could not be read: {error}")

@@ -11,17 +11,16 @@ from __future__ import annotations
 import errno
 import os
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import LeaderEpoch, Offset, PartitionId
 from riverlog.base.units import INT32_MAX, format_bytes
 from riverlog.env.clock import Clock
 from riverlog.env.files import Files, write_file
-from riverlog.records.header import HEADER_BYTES, TRANSACTIONAL_BIT, BatchHeader
+from riverlog.records.header import HEADER_BYTES, BatchHeader
 from riverlog.state.producers import Duplicate, Producers
 from riverlog.storage.contract import (
     Appended,
@@ -40,26 +39,13 @@ from riverlog.storage.format.leader_epochs import LeaderEpochs
 from riverlog.storage.local.counters import Counters
 from riverlog.storage.local.group_commit import Pending
 from riverlog.storage.local.segments import Descriptors, Segment
+from riverlog.storage.local.waiting import Awaited, Waiter, answer_reached
 
 if TYPE_CHECKING:
     from riverlog.storage.local.subscriptions import Subscribed
 
 HEAD: Final = Struct(">qii")  # base offset, length, leader epoch: the first 16 bytes of a batch
 HEAD_BYTES: Final = 16
-
-
-class Waiter(Protocol):
-    """Somebody who waits for a durable end: an append, a cut."""
-
-    def reached(self, number: int) -> None: ...
-
-    def failed(self, number: int, error: RiverlogError) -> None: ...
-
-
-class Awaited(NamedTuple):
-    offset: Offset  # what must be durable: everything before it
-    waiter: Waiter
-    number: int  # the waiter's own, given back to it
 
 
 class World(NamedTuple):
@@ -143,7 +129,7 @@ class LocalPartition:
         self.unsynced_messages = 0
         self.unsynced_segments: list[Segment] = []
         self.unsynced_names = 0  # 1: files were made in the directory; 2: the directory too
-        self.awaited: deque[Awaited] | None = None
+        self.awaited: list[Awaited] | None = None
         self.subscribers: dict[Subscribed, None] | None = None
         self.configure(topic.config)
 
@@ -334,31 +320,19 @@ class LocalPartition:
             self.world.descriptors.give_back(segment)
 
     def abandon_commit(self, pending: Pending) -> None:
-        """The sync failed: as `end_commit`, and nothing is believed."""
+        """The sync failed: nothing is believed."""
         self._release(pending)
 
     def wait(self, offset: Offset, waiter: Waiter, number: int) -> None:
         """`waiter.reached(number)` is called once everything before `offset` is durable."""
         if self.awaited is None:
-            self.awaited = deque()
+            self.awaited = []
         self.awaited.append(Awaited(offset, waiter, number))
 
     def answer(self, end: Offset) -> None:
-        """Those who waited for `end` or less. Duplicates may wait for less than who came before them: all are looked at."""
-        awaited = self.awaited
-        if not awaited:
-            return
-        later: deque[Awaited] = deque()
-        self.awaited = None
-        for one in awaited:
-            if one.offset <= end:
-                one.waiter.reached(one.number)
-            else:
-                later.append(one)
-        if later:
-            if self.awaited:
-                later.extend(self.awaited)
-            self.awaited = later
+        """Those who waited for `end` or less. Telling them only resolves futures: nobody comes to wait meanwhile."""
+        if self.awaited:
+            self.awaited = answer_reached(self.awaited, end) or None
 
     def fail_waiters(self, error: RiverlogError) -> None:
         awaited, self.awaited = self.awaited, None
@@ -423,10 +397,6 @@ class LocalPartition:
 
     def log_size(self) -> LogSize:
         return LogSize(sum(segment.size for segment in self.segments), len(self.segments), self.log_start, self.log_end)
-
-    def needs_await(self, header: BatchHeader) -> bool:
-        """A transactional batch is always treated as acks=all."""
-        return bool(header.attributes & TRANSACTIONAL_BIT)
 
 
 assert HEAD.size == HEAD_BYTES < HEADER_BYTES

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from riverlog.base.errors import Corruption, ErrorKind, RiverlogError
+from riverlog.base.errors import Corruption
 from riverlog.base.ids import Offset, Position
 from riverlog.base.units import KIB, MIB
 from riverlog.env.files import File, Files
@@ -27,10 +27,9 @@ cold_read_bytes_max: Final = 4 * MIB  # that a thread reads for one partition of
 
 
 class Cold(NamedTuple):
-    """A read that needs a disk, as values that a thread may use. `segment` was borrowed for it."""
+    """A read that needs a disk, as values that a thread may use. Nothing is borrowed yet."""
 
     segment: Segment
-    file: File
     offset_index: OffsetIndex | None
     limit: int  # readers may see the segment up to here
     offset: Offset
@@ -42,19 +41,6 @@ class ColdAnswer(NamedTuple):
     data: memoryview
     loaded: OffsetIndex | None  # that was loaded on the way
     ended: bool  # no batch of the segment reaches the offset: go on with the next
-
-
-def out_of_range(partition: LocalPartition, offset: int) -> RiverlogError | None:
-    """Kafka's rule: from the log start to the log end; between high watermark and log end there is nothing yet."""
-    if partition.failure is not None:
-        return partition.failure
-    if not partition.log_start <= offset <= partition.log_end:
-        return RiverlogError(
-            ErrorKind.OFFSET_OUT_OF_RANGE,
-            f"{partition.name} holds offsets {partition.log_start} to {partition.log_end}, {offset} was asked for: "
-            "begin at one of the ends",
-        )
-    return None
 
 
 def read_visible(
@@ -102,14 +88,14 @@ def _read_segment(
     elif offset != segment.base_offset:
         index = segment.index
         if index is None:
-            return _cold(descriptors, segment, limit, offset, bytes_max, first)
+            return _cold(segment, limit, offset, bytes_max, first)
         start = index.lookup(offset)
         while True:
             count = min(walk_bytes, limit - start)
             if count < HEADER_BYTES:
                 return _ENDED
             if not file.resident(start, count):
-                return _cold(descriptors, segment, limit, offset, bytes_max, first)
+                return _cold(segment, limit, offset, bytes_max, first)
             found = find_offset(file.read_at(count, start), start, offset)
             if isinstance(found, Found):
                 position, size = found.position, found.next_position - found.position
@@ -119,13 +105,13 @@ def _read_segment(
     if count > bytes_max:
         if size < 0:
             if not file.resident(position, OVERHEAD_BYTES):
-                return _cold(descriptors, segment, limit, offset, bytes_max, first)
+                return _cold(segment, limit, offset, bytes_max, first)
             size = OVERHEAD_BYTES + int.from_bytes(file.read_at(4, position + 8), "big")
         if size > bytes_max and not first:
             return None
         count = max(bytes_max, size)
     if not file.resident(position, count):
-        return _cold(descriptors, segment, limit, offset, bytes_max, first)
+        return _cold(segment, limit, offset, bytes_max, first)
     if file.descriptor < 0:
         return Slices((file.read_at(count, position),), count)
     descriptors.borrow(segment)
@@ -133,9 +119,8 @@ def _read_segment(
     return Slices((region,), count, lambda: descriptors.give_back(segment))
 
 
-def _cold(descriptors: Descriptors, segment: Segment, limit: int, offset: Offset, bytes_max: int, first: bool) -> Cold:
-    file = descriptors.borrow(segment)
-    return Cold(segment, file, segment.index, limit, offset, min(bytes_max, cold_read_bytes_max), first)
+def _cold(segment: Segment, limit: int, offset: Offset, bytes_max: int, first: bool) -> Cold:
+    return Cold(segment, segment.index, limit, offset, min(bytes_max, cold_read_bytes_max), first)
 
 
 # On a thread
@@ -159,10 +144,10 @@ def find_batch(file: File, start: int, limit: int, offset: Offset) -> Found | No
     return None
 
 
-def read_cold(files: Files, cold: Cold) -> ColdAnswer:
-    """Whole batches with good CRCs, at most `bytes_max` bytes, or one batch where it is the first. Raises OSError, and
-    Corruption where already the first batch is damaged."""
-    segment, file, loaded = cold.segment, cold.file, None
+def read_cold(files: Files, file: File, cold: Cold) -> ColdAnswer:
+    """From `file`, which was borrowed: whole batches with good CRCs, at most `bytes_max` bytes, or one batch where it is
+    the first. Raises OSError, and Corruption where already the first batch is damaged."""
+    segment, loaded = cold.segment, None
     if (index := cold.offset_index) is None:
         index = loaded = load_index(files, segment.path, segment.base_offset)
     nothing = memoryview(b"")

@@ -15,16 +15,17 @@ from typing import Final, NamedTuple
 from riverlog.base.errors import Corruption, RiverlogError
 from riverlog.base.ids import LeaderEpoch, Offset, Position
 from riverlog.base.units import MIB
-from riverlog.env.files import File, write_file, write_whole
+from riverlog.env.files import File, write_file
 from riverlog.records.header import BATCH_HEADER, HEADER_BYTES, BatchHeader
 from riverlog.state.producers import Producers
 from riverlog.storage.format import leader_epochs, names, partition_metadata, producer_snapshot
 from riverlog.storage.format.checkpoint import PartitionMark
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.offset_index import OffsetIndex
-from riverlog.storage.format.segment import Stop, is_zero, scan
+from riverlog.storage.format.segment import Stop, scan
 from riverlog.storage.format.time_index import TimeIndex
 from riverlog.storage.local.partition import LocalPartition, Place
+from riverlog.storage.local.salvage import remove_indexes, save_bytes, set_aside
 from riverlog.storage.local.segments import Segment
 
 log = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class Recovery:
                         self._add(segment)
                     else:
                         self._drop_empty(segment)
-                    self._cut_files(bases[at + 1 :])
+                    self.cut_bytes += set_aside(self.files, partition.directory, bases[at + 1 :], self.now_ms)
                     return
             first = False
             expected = segment.next_offset
@@ -164,7 +165,7 @@ class Recovery:
         first = 0
         while first + 1 < len(bases) and bases[first + 1] <= log_start:
             self.files.remove(f"{self.partition.directory}/{names.segment_file_name(bases[first], names.LOG)}")
-            self._remove_indexes(bases[first])
+            remove_indexes(self.files, self.partition.directory, bases[first])
             first += 1
         return bases[first:]
 
@@ -315,7 +316,7 @@ class Recovery:
         """Saves what stands behind the good bytes beside the segment, then cuts it off."""
         count = size - segment.size
         saved = f"{self.partition.directory}/{names.cut_name(segment.base_offset, self.now_ms)}"
-        self._save(file, segment.size, size, saved)
+        save_bytes(self.files, file, segment.size, size, saved)
         file.truncate(segment.size)
         self.cut_bytes += count
         log.warning(
@@ -328,42 +329,10 @@ class Recovery:
             saved,
         )
 
-    def _save(self, file: File, start: int, end: int, path: str) -> None:
-        copy = self.files.open(path, create=True)
-        try:
-            position, empty = 0, True
-            while start < end and (window := file.read_at(min(scan_bytes, end - start), start)):
-                empty = empty and is_zero(window)
-                write_whole(copy, window, position)
-                position += len(window)
-                start += len(window)
-            copy.sync()
-        finally:
-            copy.close()
-        if empty:
-            self.files.remove(path)  # nothing but zeros: never written
-
-    def _cut_files(self, bases: Sequence[Offset]) -> None:
-        """Segments behind a cut: their batches have no predecessor any more. They are kept under another name."""
-        files, directory = self.files, self.partition.directory
-        for base_offset in bases:
-            path = f"{directory}/{names.segment_file_name(base_offset, names.LOG)}"
-            self.cut_bytes += files.size(path)
-            saved = f"{directory}/{names.cut_name(base_offset, self.now_ms)}"
-            files.rename(path, saved)
-            self._remove_indexes(base_offset)
-            log.warning("%s: it follows a cut and counts no more; kept as %s", path, saved)
-
-    def _remove_indexes(self, base_offset: Offset) -> None:
-        for suffix in (names.INDEX, names.TIME_INDEX, names.TXN_INDEX):
-            path = f"{self.partition.directory}/{names.segment_file_name(base_offset, suffix)}"
-            if self.files.exists(path):
-                self.files.remove(path)
-
     def _drop_empty(self, segment: Segment) -> None:
         """A segment that nothing good was found in goes, where there is another."""
         self.files.remove(segment.log_path)
-        self._remove_indexes(segment.base_offset)
+        remove_indexes(self.files, self.partition.directory, segment.base_offset)
         self.touched = [path for path in self.touched if path != segment.log_path]
 
     # The end

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset, TopicId
 from riverlog.base.units import DAY_MS
 from riverlog.env.files import Files
+from riverlog.storage.answers import not_readable
 from riverlog.storage.contract import TopicLog
 from riverlog.storage.format import names
 from riverlog.storage.local.checkpoints import remove_quietly, timer
@@ -167,10 +168,7 @@ class Upkeep:
         """Kafka's DeleteRecords: up to the high watermark; segments that hold nothing else go with the next retention."""
         target = partition.high.offset if offset == -1 else offset
         if not 0 <= target <= partition.high.offset:
-            raise RiverlogError(
-                ErrorKind.OFFSET_OUT_OF_RANGE,
-                f"{partition.name} is readable up to {partition.high.offset}, {offset} lies behind that",
-            )
+            raise not_readable(partition.name, partition.high.offset, offset)
         if target > partition.log_start:
             partition.log_start = Offset(target)
             await self.engine.checkpoints.write()

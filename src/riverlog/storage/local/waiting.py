@@ -1,12 +1,41 @@
-"""Futures of those who wait for durable ends. Invariant: a future is done once, when the last partition has answered."""
+"""Those who wait for durable ends. Invariants: a waiter is told once for each partition that it waits for; its future is
+done when the last one has answered."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from riverlog.base.errors import RiverlogError
+from riverlog.base.ids import Offset
 from riverlog.storage.contract import Appended, Refused
+
+
+class Waiter(Protocol):
+    def reached(self, number: int) -> None: ...
+
+    def failed(self, number: int, error: RiverlogError) -> None: ...
+
+
+class Awaited(NamedTuple):
+    """`waiter.reached(number)` is due when everything before `offset` is durable."""
+
+    offset: Offset
+    waiter: Waiter
+    number: int
+
+
+def answer_reached(awaited: list[Awaited], end: Offset) -> list[Awaited]:
+    """Tells who waited for `end` or less, in order; gives who waits on. All are looked at: a duplicate may wait for less
+    than who came before it."""
+    later: list[Awaited] = []
+    for one in awaited:
+        if one.offset <= end:
+            one.waiter.reached(one.number)
+        else:
+            later.append(one)
+    return later
 
 
 class AppendWaiter:

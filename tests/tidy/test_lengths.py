@@ -10,8 +10,42 @@ from tests.tidy.tree import ours, text
 function_lines_max: Final = 70
 file_lines_max: Final = 400
 
-LONG_FILES: Final[dict[str, tuple[int, str]]] = {}
-LONG_FUNCTIONS: Final[dict[str, tuple[int, str]]] = {}
+LONG_FILES: Final[dict[str, tuple[int, str]]] = {
+    "src/riverlog/env/sockets.py": (
+        420,
+        "listener and transport share the order of what a connection still has to write",
+    ),
+    "src/riverlog/gateways/kafka/wire.py": (
+        458,
+        "what generated code calls: readers and writers of the primitives, in one namespace for speed",
+    ),
+    "src/riverlog/state/topic_configs.py": (
+        430,
+        "a table: an entry for each configuration that Kafka has",
+    ),
+    "src/riverlog/storage/local/partition.py": (
+        412,
+        "one owner of one partition's state: append, ends, segments",
+    ),
+    "src/riverlog/storage/memory.py": (
+        411,
+        "the trivial twin: the whole contract in one file, to be read beside it",
+    ),
+    "src/riverlog/testing/conformance/log_engine.py": (
+        588,
+        "one suite: every promise of the contract as a test",
+    ),
+    "src/riverlog/testing/fakes.py": (
+        423,
+        "files that forget, descriptor by descriptor: the whole of env/files once more",
+    ),
+}
+LONG_FUNCTIONS: Final[dict[str, tuple[int, str]]] = {
+    "src/riverlog/gateways/kafka/errors.py:error_code": (
+        120,
+        "one arm for each kind of error, and mypy proves that none is forgotten",
+    ),
+}
 
 
 def long_files() -> dict[str, int]:

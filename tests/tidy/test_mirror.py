@@ -9,6 +9,24 @@ from tests.tidy.tree import files, ours
 # Tested through others: the reason says where.
 DECLARED_UNTESTED: Final[dict[str, str]] = {
     "__main__": "one call of riverlog.cli.main; tests/unit/cli runs `python -m riverlog`",
+    "base/limits": "constants only",
+    "broker/broker": "holds its parts together; tests/unit/broker tests each part through it",
+    "broker/settings": "a value without behaviour; tests/unit/server/test_settings.py fills every field",
+    "catalog/contract": "a protocol; tests/conformance holds every catalog to it",
+    "gateways/http/metrics": "tests/process asks a running broker for /metrics",
+    "gateways/kafka/dispatch": "a registry; every test of a handler goes through it",
+    "library": "tests/unit/cli and tests/clients run on it",
+    "records/record": "values without behaviour; tests/unit/records makes and reads them",
+    "server/app": "the process around the server; tests/unit/demo/test_broker.py starts, kills and stops it",
+    "server/compose": "the composition root; every test with a broker starts and stops one",
+    "server/http": "tests/process asks a running broker for /metrics and /healthz",
+    "testing/brokers": "a tool of tests: tests/unit/broker runs on it",
+    "testing/conformance/catalog": "a suite, run by tests/conformance",
+    "testing/kafka_calls": "a tool of tests: the handlers' tests run on it",
+    "testing/kafka_client": "a tool of tests: tests/process runs on it",
+    "testing/pytest_plugin": "the fixtures that tests/unit/cli and tests/tidy use",
+    "testing/recording_engine": "a tool of tests: tests/unit/broker runs on it",
+    "testing/topic_world": "a tool of tests: tests/unit/broker and the handlers' tests run on it",
 }
 
 

@@ -34,7 +34,7 @@ INTERRUPTED = 130
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m riverlog.demo", description="Real data through riverlog.")
-    arguments.add_argument("--flights", type=int, metavar="N", help="only the first N flights [default: all]")
+    arguments.add_argument("--flights", type=positive_number, metavar="N", help="only the first N flights [default: all]")
     limit: int | None = arguments.parse_args().flights
     console = Console(highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -130,6 +130,13 @@ class Demo:
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task(what, total=total)
             yield _Count(progress, task)
+
+
+def positive_number(text: str) -> int:
+    """A number of flights, for the command line."""
+    if (count := int(text)) < 1:
+        raise ValueError(text)
+    return count
 
 
 class _Count:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from riverlog.base.errors import RiverlogError
-from riverlog.base.ids import TopicId, topic_id_text
+from riverlog.base.ids import PartitionId, TopicId, topic_id_text
 from riverlog.broker.broker import Broker
 from riverlog.broker.coordinator import Coordinator
 from riverlog.broker.topics import Topics
@@ -30,7 +30,7 @@ from riverlog.server.addresses import HostPort
 from riverlog.server.settings import ServerSettings
 from riverlog.state.access import AllowAll, Caller
 from riverlog.state.topics import TopicSpec
-from riverlog.storage.contract import LogEngine, TopicLog
+from riverlog.storage.contract import Durability, LogEngine, TopicLog
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,21 @@ async def _broker(
     stack.push_async_callback(broker.close)
     stack.push_async_callback(groups.close)
     await groups.start()
+    await _cut_offsets(stores, groups)
     return broker
+
+
+async def _cut_offsets(stores: Stores, groups: Coordinator) -> None:
+    """With durability page-cache a log may come back shorter than what groups have committed of it."""
+    for topic in list(stores.topics.by_name.values()):
+        if topic.config.durability == Durability.PAGE_CACHE.value:
+            for index in range(topic.partition_count):
+                partition = PartitionId(topic.topic_id, index)
+                try:
+                    log_end = stores.engine.watermarks(partition).log_end
+                except RiverlogError:
+                    continue  # offline: nothing is known of its end
+                await groups.cut_offsets_beyond(partition, log_end)
 
 
 async def _in_memory(settings: ServerSettings, clock: Clock, entropy: Entropy, stack: AsyncExitStack) -> Stores:

@@ -4,6 +4,7 @@ Invariant: `Serve.end` and leaving its `with` leave no process behind; a process
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import select
@@ -29,6 +30,8 @@ READY: Final = re.compile(
     r"riverlog (?P<version>\S+) ready: kafka (?P<kafka>\S+:\d+), http (?P<http>\S+:\d+), "
     r"data (?P<data>.+), started in (?P<seconds>\d+\.\d\d) s( \(pure Python kernels: .*\))?\n"
 )
+QUIET: Final = logging.getLogger("tests.process.client")  # a client says a lot while its broker is dead
+QUIET.setLevel(logging.CRITICAL + 1)
 start_seconds_max: Final = 20.0
 stop_seconds_max: Final = 20.0
 
@@ -71,7 +74,11 @@ class Serve:
         command = [*self.prefix, *serve_command(self.directory, kafka=self.address, settings=self.settings)]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
-        self.ready_line = self._first_line(began + start_seconds_max)
+        try:
+            self.ready_line = self._first_line(began + start_seconds_max)
+        except BaseException:
+            self.kill()
+            raise
         self.started_seconds = time.monotonic() - began
         match = READY.fullmatch(self.ready_line)
         assert match is not None, f"not a ready line: {self.ready_line!r}; {self.log()}"

@@ -3,7 +3,6 @@ seen is never taken back."""
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -19,14 +18,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.metadata import MetadataRequest, MetadataRequestTopic
-from tests.process.serving import Serve, fetch, one_batch, read_all
+from tests.process.serving import QUIET, Serve, fetch, one_batch, read_all
 
 kills: Final = 20
 partition_count: Final = 4
 key_count: Final = 40
 TOPIC: Final = "violent"
-QUIET: Final = logging.getLogger("tests.process.client")  # a client says a lot while its broker is dead
-QUIET.setLevel(logging.CRITICAL + 1)
 
 
 class Load(threading.Thread):

@@ -34,7 +34,9 @@ INTERRUPTED = 130
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m riverlog.demo", description="Real data through riverlog.")
-    arguments.add_argument("--flights", type=positive_number, metavar="N", help="only the first N flights [default: all]")
+    arguments.add_argument(
+        "--flights", type=positive_number, metavar="N", help="only the first N flights [default: all]"
+    )
     limit: int | None = arguments.parse_args().flights
     console = Console(highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):

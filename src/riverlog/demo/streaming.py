@@ -21,6 +21,7 @@ flush_seconds: Final = 0.02
 silence_seconds_max: Final = 30.0
 answer_seconds_max: Final = 30.0
 messages_at_once: Final = 2_000
+log_level: Final = 2  # the clients would tell of the broker that we kill
 
 Progress = Callable[[int], None]  # the count so far
 
@@ -34,7 +35,7 @@ def create_topic(bootstrap: str) -> None:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    client = AdminClient({"bootstrap.servers": bootstrap})
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": log_level})
     topic = NewTopic(TOPIC, num_partitions=partition_count, config={"retention.ms": "-1"})
     try:
         client.create_topics([topic])[TOPIC].result(answer_seconds_max)
@@ -63,7 +64,7 @@ class Writer:
                 "acks": "all",
                 "linger.ms": 5,
                 "reconnect.backoff.max.ms": 1_000,
-                "log_level": 2,  # the client would tell of the broker that we kill
+                "log_level": log_level,
             }
         )
 
@@ -136,7 +137,7 @@ class Readers:
         from confluent_kafka.admin import AdminClient, OffsetSpec
 
         asked = {TopicPartition(TOPIC, index): OffsetSpec.latest() for index in range(partition_count)}
-        client = AdminClient({"bootstrap.servers": self._bootstrap})
+        client = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": log_level})
         try:
             answers = client.list_offsets(asked)
             ends = {one.partition: future.result(answer_seconds_max).offset for one, future in answers.items()}
@@ -174,7 +175,7 @@ class Readers:
                 "group.id": GROUP,
                 "auto.offset.reset": "earliest",
                 "fetch.message.max.bytes": 4 << 20,
-                "log_level": 2,
+                "log_level": log_level,
             }
         )
         try:

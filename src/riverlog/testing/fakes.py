@@ -372,6 +372,8 @@ def _error(number: int, path: str) -> OSError:
 
 
 def _crash_directory(directory: _Directory, unsynced: Unsynced, entropy: Entropy | None) -> None:
+    if unsynced is Unsynced.KEPT:
+        return  # it is all there, and none of it more durable than before
     entries = directory.entries
     if unsynced is Unsynced.LOST:
         entries = dict(directory.synced)

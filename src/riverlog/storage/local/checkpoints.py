@@ -256,9 +256,9 @@ async def timer(clock: Clock, interval_ms: int, event: asyncio.Event) -> None:
 
 
 def empty_mark(partition: LocalPartition) -> PartitionMark:
-    """Of a partition without a file: only its leader epoch is to be kept."""
-    end = partition.log_end
-    return PartitionMark(partition.id, partition.leader_epoch, partition.log_start, end, end, Position(0))
+    """Of a partition of which nothing is known to be synced: only its leader epoch is to be kept."""
+    nothing = Offset(0)
+    return PartitionMark(partition.id, partition.leader_epoch, nothing, nothing, nothing, Position(0))
 
 
 def remove_quietly(files: Files, paths: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ partition takes a batch again. Where the disk fails this too, the partition is o
 from __future__ import annotations
 
 import logging
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -98,3 +99,4 @@ def cut_files(files: Files, directory: str, base_offset: int, position: int) -> 
         finally:
             file.close()
     files.sync_directory(directory)
+    files.sync_directory(os.path.dirname(directory))  # perhaps its name was never synced

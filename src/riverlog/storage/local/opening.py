@@ -24,6 +24,7 @@ from riverlog.storage.format import checkpoint, lock, meta, names, partition_met
 from riverlog.storage.format.checkpoint import Checkpoint, PartitionMark
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.meta import Meta
+from riverlog.storage.local.checkpoints import empty_mark
 from riverlog.storage.local.commit_plan import share_work
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.recovery import Recovered, recover
@@ -114,7 +115,11 @@ async def open_all(engine: LocalEngine, topics: Sequence[TopicLog]) -> None:
             partitions[partition.name] = partition
     there = sort_directories(engine, partitions)
     refuse_vanished(engine, there, marks)
+    if found is not None and not clean:  # what it does not name was made after it, and begins at 0
+        marks = {partition.id: empty_mark(partition) for partition in there} | marks
     recovered = await recover_all(engine, there, marks, clean)
+    if not clean:
+        files.sync_directory(engine.topics_directory)  # a killed process may have left names that no commit has synced
     raise_epochs(engine.partitions.values(), marks, recovered, clean)
     await engine.checkpoints.write_first(marks)
 

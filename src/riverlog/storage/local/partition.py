@@ -197,9 +197,7 @@ class LocalPartition:
         self.log_end = segment.next_offset
         if header.producer_id >= 0:
             self.producers.apply(header, base_offset, now_ms)
-        if not segment.unsynced:
-            segment.unsynced = True
-            self.unsynced_segments.append(segment)
+        self._note_unsynced(segment)
         self.unsynced_bytes += size
         self.unsynced_messages += header.last_offset_delta + 1
         counters = world.counters
@@ -213,11 +211,17 @@ class LocalPartition:
         if config.durability is Durability.PAGE_CACHE:
             self._move_high(Place(self.log_end, segment, segment.size))
 
+    def _note_unsynced(self, segment: Segment) -> None:
+        if not segment.unsynced:
+            segment.unsynced = True
+            self.unsynced_segments.append(segment)
+
     def _write_failed(self, error: OSError, size: int) -> RiverlogError:
         """Nothing of the batch is in the log. What was written is cut off: now, or before the next write."""
         self.world.counters.failed_writes += 1
         if self.segments and (segment := self.segments[-1]).file is not None:
             segment.overhang = True
+            self._note_unsynced(segment)  # so that what is cut off cannot come back once more was acknowledged
             try:
                 segment.file.truncate(segment.size)
                 segment.overhang = False
@@ -232,6 +236,10 @@ class LocalPartition:
     def roll(self, now_ms: int) -> Segment:
         """Ends the active segment and begins one at the log end. Raises OSError, then nothing has changed."""
         world = self.world
+        before = self.segments[-1] if self.segments else None
+        if before is not None and before.overhang:
+            world.descriptors.file(before).truncate(before.size)
+            before.overhang = False
         if not self.made:
             self._make_directory()
         fresh = Segment(self.directory, self.log_end, now_ms)
@@ -244,7 +252,6 @@ class LocalPartition:
             raise
         fresh.start_indexes()
         self.unsynced_names = max(self.unsynced_names, 1)
-        before = self.segments[-1] if self.segments else None
         self.segments.append(fresh)
         self.bases.append(fresh.base_offset)
         if before is not None:

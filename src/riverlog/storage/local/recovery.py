@@ -132,6 +132,11 @@ class Recovery:
         expected = Offset(-1)
         first = True
         bases = self._drop_before_start(bases)
+        if mark is not None and bases and bases[0] > mark.recovery_offset:
+            log.warning("%s: offset %d where %d is next", partition.directory, bases[0], mark.recovery_offset)
+            self.cut_bytes += set_aside(self.files, partition.directory, bases, self.now_ms)
+            self.clean = False
+            bases = ()
         for at, base_offset in enumerate(bases):
             segment = Segment(partition.directory, base_offset, self.now_ms)
             known = sealed.get(base_offset)
@@ -144,7 +149,8 @@ class Recovery:
                 segment.max_timestamp_offset = known.last_offset
             else:
                 whole = self._scan(segment, expected if not first else Offset(-1))
-                if not whole:
+                follows = at + 1 < len(bases) and segment.size and bases[at + 1] == segment.next_offset
+                if not whole and not follows:  # no batch is missing where the next segment goes on
                     if segment.size or not partition.segments:
                         self._add(segment)
                     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from riverlog.base.errors import RiverlogError
-from riverlog.broker.configs import ConfigEntry
+from riverlog.broker.configs import ConfigEntry, ConfigSource
 from riverlog.gateways.kafka.config_resources import (
     ConfigResourceType,
     check_access,
@@ -29,6 +29,7 @@ from riverlog.gateways.kafka.schema.describe_configs import (
     DescribeConfigsSynonym,
 )
 from riverlog.state.access import Operation
+from riverlog.state.topic_configs import ConfigType
 
 
 @handles(ApiKey.DESCRIBE_CONFIGS, versions=range(1, 5))
@@ -61,10 +62,22 @@ def _entries(call: Call, code: int, name: str, keys: Sequence[str] | None) -> Se
     check_access(call, Operation.DESCRIBE_CONFIGS, code, name)
     if kind is ConfigResourceType.BROKER and name:
         check_broker_name(call, name)
-        return call.broker.topics.describe_broker_configs(call.caller, keys)
+        settings = call.broker.topics.describe_broker_configs(call.caller, keys)
+        return sorted([*settings, *(entry for entry in _identity(call) if keys is None or entry.name in keys)])
     if kind is ConfigResourceType.BROKER_LOGGER:
         check_broker_name(call, name)
     return ()
+
+
+def _identity(call: Call) -> Sequence[ConfigEntry]:
+    """Who this broker is and where: for this client, so not among the settings that are the same for all."""
+    host, port = call.address.host, call.address.port
+    listener = f"PLAINTEXT://[{host}]:{port}" if ":" in host else f"PLAINTEXT://{host}:{port}"
+    static, string = ConfigSource.STATIC_BROKER, ConfigType.STRING
+    return [
+        ConfigEntry("advertised.listeners", listener, static, string, True, (), ""),
+        ConfigEntry("node.id", str(call.broker.node_id), static, ConfigType.INT, True, (), ""),
+    ]
 
 
 def _config(request: DescribeConfigsRequest, entry: ConfigEntry) -> DescribeConfigsResourceResult:

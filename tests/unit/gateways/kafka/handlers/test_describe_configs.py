@@ -100,6 +100,9 @@ def test_the_brokers_settings() -> None:
             assert (configs["log.retention.ms"].value, configs["log.retention.ms"].config_source) == ("50", 4)
             assert configs["log.segment.bytes"].config_source == 5
             assert list(configs) == sorted(configs)
+            assert configs["advertised.listeners"].value.startswith("PLAINTEXT://")
+            assert configs["advertised.listeners"].config_source == 4
+            assert configs["node.id"].value == "7"
 
     run(story)
 

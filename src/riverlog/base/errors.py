@@ -7,6 +7,9 @@ once (`gateways/kafka/errors.py`), and mypy proves that none was forgotten.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
+
+message_length_max: Final = 8_000  # characters; what a client sent may be of any length, an old Kafka answer carries 32,767 bytes
 
 
 class ErrorKind(Enum):
@@ -79,6 +82,9 @@ class RiverlogError(Exception):
     """The one error that `broker`, `storage` and `catalog` raise to a gateway. `message` says what the caller can do."""
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
+        if len(message) > message_length_max:
+            half = message_length_max // 2
+            message = f"{message[:half]}…{message[1 - half :]}"
         super().__init__(message)
         self.kind = kind
         self.message = message

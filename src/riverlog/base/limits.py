@@ -18,5 +18,6 @@ receive_buffer_bytes: Final = 256 * KIB
 topic_name_length_max: Final = 249
 partitions_per_topic_max: Final = 100_000
 group_members_max: Final = 10_000  # group.max.size
+kept_text_length_max: Final = 8_000  # characters of a name or a config; an old Kafka answer carries 32,767 bytes
 offset_metadata_bytes_max: Final = 4 * KIB  # offset.metadata.max.bytes
 producer_batches_remembered: Final = 5  # what Kafka clients may have in flight

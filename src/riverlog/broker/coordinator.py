@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, TopicId, TopicName
+from riverlog.base.limits import kept_text_length_max
 from riverlog.broker.group_machines import GroupMachines
 from riverlog.broker.group_requests import (
     CLASSIC_TYPE,
@@ -108,12 +109,13 @@ class Coordinator:
     async def join(self, caller: Caller, group_id: str, asked: JoinAsked) -> JoinResult:
         """Waits until the group has rebalanced."""
         self._check_member_call(caller, group_id)
+        _check_texts(asked)
         token = self._machines.token()
         join = Join(
             token=token,
             member_id=asked.member_id,
             instance_id=asked.instance_id,
-            client_id=caller.client_id,
+            client_id=caller.client_id[:kept_text_length_max],
             client_host="/" + (caller.peer.rpartition(":")[0] or caller.peer).strip("[]"),
             session_timeout_ms=asked.session_timeout_ms,
             rebalance_timeout_ms=asked.rebalance_timeout_ms,
@@ -347,6 +349,10 @@ class Coordinator:
         if not self._access.allows(caller, operation, Resource(ResourceKind.GROUP, group_id)):
             message = f"{caller.principal} may not {operation.name} group {group_id!r}"
             raise RiverlogError(ErrorKind.UNAUTHORIZED, message)
+        if len(group_id) > kept_text_length_max:
+            raise RiverlogError(
+                ErrorKind.INVALID_GROUP_ID, f"a group id has at most {kept_text_length_max} characters, not {len(group_id)}"
+            )
 
     def _check_member_call(self, caller: Caller, group_id: str) -> None:
         self._check_group(caller, Operation.READ, group_id)
@@ -388,3 +394,13 @@ class Coordinator:
             names = {topic_id: topic.name for topic_id, topic in self._topics.by_id.items()}
             for runner in list(self._machines.runners.values()):
                 self._machines.tell(runner, ExpireOffsets(names))
+
+
+def _check_texts(asked: JoinAsked) -> None:
+    """What is kept of a member is told to others, who may speak an older version of the protocol."""
+    texts = [asked.instance_id or "", asked.protocol_type, *(name for name, _ in asked.protocols)]
+    if max(map(len, texts)) > kept_text_length_max:
+        raise RiverlogError(
+            ErrorKind.INVALID_REQUEST,
+            f"group.instance.id, protocol type and protocol names have at most {kept_text_length_max} characters each",
+        )

@@ -14,6 +14,7 @@ from math import isnan
 from typing import Any, Final, TypeAlias
 
 from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.limits import kept_text_length_max
 from riverlog.base.units import DAY_MS, GIB, HOUR_MS, INT32_MAX, INT64_MAX, MIB, MINUTE_MS
 
 Value: TypeAlias = int | float | bool | str | tuple[str, ...]
@@ -343,6 +344,10 @@ def check_config(name: str, text: str) -> str:
     if (spec := TOPIC_CONFIGS.get(name)) is None:
         raise RiverlogError(ErrorKind.INVALID_CONFIG, f"unknown topic config {name!r}{nearest(name, TOPIC_CONFIGS)}")
     spec.parse(text)
+    if len(text) > kept_text_length_max:
+        raise RiverlogError(
+            ErrorKind.INVALID_CONFIG, f"{name} has at most {kept_text_length_max} characters, not {len(text)}"
+        )
     return text.strip()
 
 

@@ -42,6 +42,6 @@ def _find(call: Call, key_type: int, key: str) -> Coordinator:
             key=key, node_id=-1, port=-1, error_code=ErrorCode.INVALID_REQUEST, error_message=message
         )
     if call.broker.groups.find(call.caller, kind, key) is not None:
-        message = f"{call.caller.principal} may not describe {key!r}"
+        message = f"{call.caller.principal} may not describe this {kind.name.lower().replace('_', ' ')}"
         return Coordinator(key=key, node_id=-1, port=-1, error_code=unauthorized_code(kind), error_message=message)
     return Coordinator(key=key, node_id=call.broker.node_id, host=call.address.host, port=call.address.port)

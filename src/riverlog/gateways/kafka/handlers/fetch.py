@@ -6,6 +6,7 @@ diverging epochs, v13 topic ids, v15-18 fields of replicas, which are skipped.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -65,7 +66,13 @@ def fetch(call: Call, request: FetchRequest) -> FetchResponse | Awaitable[FetchR
 
 
 async def _respond_later(call: Call, plan: Plan, answer: Awaitable[Answer]) -> FetchResponse:
-    return _respond(call, plan, await answer)
+    future = asyncio.ensure_future(answer)  # noqa: TID251 - it is a future already, and awaited in the next line
+    try:
+        return _respond(call, plan, await future)
+    except asyncio.CancelledError:  # the connection has gone, perhaps after the answer was there
+        if future.done() and not future.cancelled() and future.exception() is None:
+            future.result().close()
+        raise
 
 
 def _plan(call: Call, request: FetchRequest) -> Plan:

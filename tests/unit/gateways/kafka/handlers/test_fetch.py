@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from riverlog.base.ids import NO_TOPIC_ID
+from riverlog.base.ids import NO_TOPIC_ID, Offset
+from riverlog.broker.fetch import Answer
 from riverlog.broker.topics import Topic
 from riverlog.gateways.kafka.handlers import fetch
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
@@ -19,6 +20,7 @@ from riverlog.records.builder import build_batch
 from riverlog.records.header import read_header
 from riverlog.records.record import NewRecord
 from riverlog.state.access import DenyAll
+from riverlog.storage.contract import FetchedPartition, Slices
 from riverlog.testing.brokers import make_topic, memory_broker
 from riverlog.testing.clock import ManualClock
 from riverlog.testing.kafka_calls import Calls
@@ -155,5 +157,25 @@ def test_denied() -> None:
         calls.broker.fetching.access = DenyAll()
         answer = await calls.ask(ApiKey.FETCH, 12, request(topic, max_wait_ms=60_000))
         assert answer.responses[0].partitions[0].error_code == ErrorCode.TOPIC_AUTHORIZATION_FAILED
+
+    run(story)
+
+
+def test_what_was_read_for_a_connection_that_has_just_gone_is_let_go_of() -> None:
+    """It goes between the moment when its answer is there and the turn of the loop that would encode it."""
+
+    async def story(calls: Calls) -> None:
+        topic = await make_topic(calls.broker, "t")
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        calls.broker.fetching.fetch = lambda *_, **__: answer  # type: ignore[method-assign]
+        asking = asyncio.ensure_future(calls.ask(ApiKey.FETCH, 12, request(topic)))
+        await asyncio.sleep(0)
+        released: list[bool] = []
+        slices = Slices((b"batch",), 5, lambda: released.append(True))
+        answer.set_result(Answer([FetchedPartition(slices, Offset(1), Offset(1), Offset(0))], {}, 5))
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert released
 
     run(story)

@@ -185,17 +185,17 @@ class KafkaSession:
         slot = self.connection.expect(len(request.frame))
         try:
             response = HANDLERS[key].function(call, message)
+            if isinstance(response, Awaitable):
+                self._answer_later(slot, key, request.version, request.correlation_id, response)
+            elif response is None:
+                slot.fill(())
+            else:
+                slot.fill(self._encode(key, request.version, request.correlation_id, response, counters))
         except Hangup:
             raise
         except Exception as error:
             self._failed(request.api_key, error)
             raise Hangup("an internal error, logged above") from None
-        if isinstance(response, Awaitable):
-            self._answer_later(slot, key, request.version, request.correlation_id, response)
-        elif response is None:
-            slot.fill(())
-        else:
-            slot.fill(self._encode(key, request.version, request.correlation_id, response, counters))
 
     def _encode(
         self, api_key: int, version: int, correlation_id: int, response: Any, counters: RequestCounters

@@ -52,7 +52,8 @@ class Session(Protocol):
     """What a gateway makes of one connection. All methods are called on the loop."""
 
     def input_buffer(self) -> memoryview | None:
-        """Where the next bytes go, or None: the shared buffer, whose bytes are borrowed until `received` returns."""
+        """Where the next bytes go, or None: the shared buffer, whose bytes are borrowed until `received` returns.
+        Asked before each read; where it calls `pause`, nothing is read."""
         ...
 
     def received(self, data: memoryview) -> None: ...
@@ -111,24 +112,27 @@ class Transport:
     # reading
 
     def _readable(self) -> None:
+        """One event: what has come, and once more where that was the start of a large frame, whose rest has mostly come too."""
+        if self._receive(self._shared) and not self._paused:
+            self._receive(None)
+
+    def _receive(self, otherwise: memoryview | None) -> bool:
+        """Reads into the session's own buffer, `otherwise` where it has none (None: does not read). False: nothing came."""
         session = self.session
-        if session is None or self.closing:
-            return
-        into = session.input_buffer()
-        if into is None:
-            into = self._shared
+        if session is None or self.closing or (into := session.input_buffer() or otherwise) is None:
+            return False
         try:
             count = self.socket.recv_into(into)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
-            self.close()
-            return
+            count = 0
         if count == 0:
             self.close()
-            return
+            return False
         self.bytes_in += count
         session.received(into[:count])
+        return True
 
     def pause(self, reason: int) -> None:
         """Reads nothing until every reason was taken back by `resume`."""

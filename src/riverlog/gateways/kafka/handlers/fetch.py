@@ -14,6 +14,7 @@ from typing import NamedTuple
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import NO_TOPIC_ID, Offset, PartitionId, TopicId, TopicName
 from riverlog.broker.fetch import Answer, FetchRead, refused
+from riverlog.broker.topics import Topic
 from riverlog.gateways.kafka.dispatch import Call, handles
 from riverlog.gateways.kafka.errors import error_code
 from riverlog.gateways.kafka.fetch_sessions import FINAL_EPOCH, INITIAL_EPOCH, FetchSession, Told, Wanted
@@ -27,7 +28,7 @@ from riverlog.gateways.kafka.schema.fetch import (
     LeaderIdAndEpoch,
     PartitionData,
 )
-from riverlog.state.access import ResourceKind
+from riverlog.state.access import Operation, Resource, ResourceKind
 from riverlog.storage.contract import EpochEnd, FetchedPartition, Isolation
 
 first_version_of_ids = 13
@@ -119,14 +120,7 @@ def _resolve(call: Call, asked: Sequence[Wanted]) -> tuple[list[FetchRead], dict
     for place, wanted in enumerate(asked):
         key = wanted.topic
         topic = topics.by_id.get(TopicId(key)) if isinstance(key, bytes) else topics.by_name.get(TopicName(key))
-        if topic is None:
-            kind = ErrorKind.UNKNOWN_TOPIC_ID if isinstance(key, bytes) else ErrorKind.UNKNOWN_TOPIC
-            refusals[place] = refused(RiverlogError(kind, "there is no such topic; refresh the metadata"))
-        elif not 0 <= wanted.partition < topic.partition_count:
-            refusals[place] = refused(
-                RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"topic {topic.name} has no partition {wanted.partition}")
-            )
-        else:
+        if topic is not None and 0 <= wanted.partition < topic.partition_count:
             reads.append(
                 FetchRead(
                     topic.name,
@@ -137,7 +131,19 @@ def _resolve(call: Call, asked: Sequence[Wanted]) -> tuple[list[FetchRead], dict
                     wanted.last_fetched_epoch,
                 )
             )
+        else:
+            refusals[place] = refused(_why_not(call, wanted, topic))
     return reads, refusals
+
+
+def _why_not(call: Call, wanted: Wanted, topic: Topic | None) -> RiverlogError:
+    """Of a partition that is not there. Who may not read the topic is not told that; else `Fetching` asks."""
+    name = topic.name if topic is not None else wanted.topic
+    if isinstance(name, bytes):
+        return RiverlogError(ErrorKind.UNKNOWN_TOPIC_ID, "there is no topic of that id; refresh the metadata")
+    if not call.broker.access.allows(call.caller, Operation.READ, Resource(ResourceKind.TOPIC, name)):
+        return RiverlogError(ErrorKind.UNAUTHORIZED, f"not allowed to read topic {name}")
+    return RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"there is no partition {name}-{wanted.partition}; refresh the metadata")
 
 
 def _respond(call: Call, plan: Plan, answer: Answer) -> FetchResponse:

@@ -21,7 +21,7 @@ from riverlog.gateways.kafka.schema.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopicResponse,
 )
-from riverlog.state.access import ResourceKind
+from riverlog.state.access import Operation, Resource, ResourceKind
 from riverlog.storage.contract import Isolation
 
 first_version_of = {-3: 7, -4: 8, -5: 9, -6: 11}
@@ -44,6 +44,8 @@ async def _answer(
 ) -> ListOffsetsPartitionResponse:
     broker = call.broker
     try:
+        if not broker.access.allows(call.caller, Operation.DESCRIBE, Resource(ResourceKind.TOPIC, name)):
+            raise RiverlogError(ErrorKind.UNAUTHORIZED, f"not allowed to describe topic {name}")
         topic = broker.topics.by_name.get(name)
         if topic is None or not 0 <= asked.partition_index < topic.partition_count:
             raise RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"there is no partition {name}-{asked.partition_index}")

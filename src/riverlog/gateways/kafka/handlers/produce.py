@@ -24,7 +24,7 @@ from riverlog.gateways.kafka.schema.produce import (
     TopicProduceResponse,
 )
 from riverlog.records.batch import RecordError
-from riverlog.state.access import ResourceKind
+from riverlog.state.access import Operation, Resource, ResourceKind
 from riverlog.state.topics import check_topic_name
 from riverlog.storage.contract import Acks, Appended, Refused
 
@@ -65,7 +65,9 @@ def _topic(call: Call, data: TopicProduceData) -> Topic | RiverlogError:
         return topic or RiverlogError(ErrorKind.UNKNOWN_TOPIC_ID, "no topic has that id; refresh the metadata")
     topic = call.broker.topics.by_name.get(TopicName(data.name))
     if topic is not None:
-        return topic
+        return topic  # whether it may be written to is asked there, before anything is said of it
+    if not call.broker.access.allows(call.caller, Operation.WRITE, Resource(ResourceKind.TOPIC, data.name)):
+        return RiverlogError(ErrorKind.UNAUTHORIZED, f"not allowed to write to topic {data.name}")
     try:
         check_topic_name(data.name)
     except RiverlogError as error:

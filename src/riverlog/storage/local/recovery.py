@@ -131,6 +131,13 @@ class Recovery:
         active = mark.recovery_segment if mark is not None else Offset(-1)
         expected = Offset(-1)
         first = True
+        if mark is not None:
+            dropped = bool(bases) and active < bases[0] <= mark.log_start  # by an earlier start that came no further
+            if mark.recovery_position and active not in bases and not dropped:
+                raise Corruption(
+                    f"{partition.directory}/{names.segment_file_name(active, names.LOG)}", 0, "the file is gone"
+                )
+            self._restore_producers(bases, mark.recovery_offset)
         bases = self._drop_before_start(bases)
         if mark is not None and bases and bases[0] > mark.recovery_offset:
             log.warning("%s: offset %d where %d is next", partition.directory, bases[0], mark.recovery_offset)
@@ -160,10 +167,6 @@ class Recovery:
             first = False
             expected = segment.next_offset
             self._add(segment)
-        if mark is not None and mark.recovery_position and not any(base == active for base in bases):
-            raise Corruption(
-                f"{partition.directory}/{names.segment_file_name(active, names.LOG)}", 0, "the file is gone"
-            )
 
     def _drop_before_start(self, bases: Sequence[Offset]) -> Sequence[Offset]:
         """Segments that end before the log start were being removed when the process ended."""
@@ -254,7 +257,6 @@ class Recovery:
         mark = self.mark
         assert mark is not None
         position = mark.recovery_position
-        self._restore_producers(mark.recovery_offset)
         if not position:
             return
         try:
@@ -280,7 +282,7 @@ class Recovery:
         if len(head) == HEADER_BYTES:
             segment.first_timestamp = BatchHeader._make(BATCH_HEADER.unpack(head)).max_timestamp
 
-    def _restore_producers(self, offset: Offset) -> None:
+    def _restore_producers(self, bases: Sequence[Offset], offset: Offset) -> None:
         """The snapshot at the recovery point; there is none where no producer was known."""
         partition = self.partition
         if offset not in partition.snapshot_offsets:
@@ -291,16 +293,18 @@ class Recovery:
             partition.producers.restore(producer_snapshot.decode(self.files.read(path)), offset)
         except FormatError as error:
             log.warning("%s; the producers are read from the segments", error.at(path).message)
-            self._rebuild_producers(offset)
+            self._rebuild_producers(bases, offset)
 
-    def _rebuild_producers(self, end: Offset) -> None:
+    def _rebuild_producers(self, bases: Sequence[Offset], end: Offset) -> None:
         """From all batches before `end`: their headers are walked."""
         partition = self.partition
         assert self.mark is not None
         partition.producers.clear()
-        active = Segment(partition.directory, self.mark.recovery_segment, self.now_ms)
-        active.size = self.mark.recovery_position
-        for segment in (*partition.segments, active):
+        sizes = {segment.base_offset: segment.size for segment in self.mark.segments}
+        sizes[self.mark.recovery_segment] = self.mark.recovery_position
+        for base_offset in bases:
+            segment = Segment(partition.directory, base_offset, self.now_ms)
+            segment.size = sizes.get(base_offset, 0)
             file = self.files.open(segment.log_path)
             try:
                 at, count = 0, scan_bytes

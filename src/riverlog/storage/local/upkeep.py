@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset, TopicId
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from riverlog.storage.local.engine import LocalEngine
 
 log = logging.getLogger(__name__)
+
+retry_s: Final = 10.0  # of a checkpoint that a removal waits for
 
 checkpoint_spacing_s = 1.0  # between two that rolled segments ask for
 
@@ -156,10 +158,13 @@ class Upkeep:
     async def _remove_segments(self, doomed: Sequence[Segment], delay_ms: int) -> None:
         """The new log start is durable first: else some of them might come back after a crash, and leave a hole."""
         files = self.engine.files
-        try:
-            await self.engine.checkpoints.write()
-        except (OSError, RiverlogError) as error:
-            log.error("the checkpoint could not be written: %s; retention goes on", error)
+        while True:
+            try:
+                await self.engine.checkpoints.write()
+                break
+            except (OSError, RiverlogError) as error:
+                log.error("the checkpoint could not be written: %s; nothing is removed before it is", error)
+                await self.engine.clock.sleep(retry_s)
         paths = await self.engine.maintenance.run(partial(rename_segments, files, [one.path for one in doomed]))
         await self.engine.clock.sleep(delay_ms / 1000)
         await self.engine.maintenance.run(partial(remove_quietly, files, paths))
@@ -169,11 +174,13 @@ class Upkeep:
         target = partition.high.offset if offset == -1 else offset
         if not 0 <= target <= partition.high.offset:
             raise not_readable(partition.name, partition.high.offset, offset)
-        if target > partition.log_start:
-            partition.log_start = Offset(target)
+        partition.log_start = start = max(partition.log_start, Offset(target))
+        if start > durable_start(partition):
             await self.engine.checkpoints.write()
+            if start > durable_start(partition):
+                raise partition.failure or not_readable(partition.name, partition.high.offset, target)
             self._retention_wanted.set()
-        return partition.log_start
+        return start
 
     # Directories
 
@@ -202,6 +209,11 @@ class Upkeep:
             await self.engine.maintenance.run(partial(self.engine.files.remove_tree, path))
         except OSError as error:
             log.warning("%s could not be removed: %s", path, error)
+
+
+def durable_start(partition: LocalPartition) -> Offset:
+    """The log start that the last checkpoint tells."""
+    return partition.mark.log_start if partition.mark is not None else Offset(0)
 
 
 # On a thread

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from riverlog.base.errors import ErrorKind, RiverlogError
-from riverlog.base.ids import Offset
+from riverlog.base.ids import Offset, ProducerId
 from riverlog.env.entropy import SeededEntropy
 from riverlog.records.batch import records_of
 from riverlog.storage.contract import Acks, Appended, Durability, EpochEnd, LogConfig, Refused, TopicLog
@@ -26,6 +26,7 @@ from riverlog.testing.conformance.log_engine import (
     batch_of,
     fetched_one,
     fill,
+    records_in,
     settled,
     values_in,
 )
@@ -289,16 +290,24 @@ async def lives(
     middle. What was acknowledged must be there, and nobody may have seen a record that is gone or another one."""
     acknowledged: dict[int, str] = {}
     seen: dict[int, str] = {}
+    sequences: dict[int, int] = {}
+    deleted = [0]
     epoch, number = -1, 0
     for _ in range(6):
         engine = await world.start()
         assert engine.partitions[P0].failure is None
         marks = engine.watermarks(P0)
         assert marks.leader_epoch > epoch
-        now = await values_in(engine, P0)
+        assert marks.log_start >= deleted[0], "deleted records came back"
+        now = {
+            record.offset: (record.value or b"").decode() for record in await records_in(engine, P0, marks.log_start)
+        }
         for offset, value in (acknowledged | seen).items():
-            assert offset < len(now), f"{value} at {offset} is lost"
-            assert now[offset] == value
+            assert now.get(offset, value) == value
+            assert offset in now or offset < marks.log_start, f"{value} at {offset} is lost"
+        if acknowledged and (last := max(acknowledged)) == marks.log_end - 1:
+            again = append_of(P0, acknowledged[last], producer=(9, 0, sequences[last]))
+            assert await appended(engine, [again]) == [Appended(Offset(last), Offset(last + 1), marks.log_start, True)]
         for _ in range(entropy.below(12)):
             number += 1
             if faults and not entropy.below(4):
@@ -306,7 +315,13 @@ async def lives(
                 world.files.inject(kind, DIRECTORY, errno.EIO, 1 + entropy.below(2))
             if faults and not entropy.below(4):
                 world.files.room_bytes = None if entropy.below(2) else entropy.below(300)
-            await one_step(engine, entropy, f"{number}" + "-" * entropy.below(60), acknowledged, seen)
+            value = f"{number}" + "-" * entropy.below(60)
+            await one_step(engine, entropy, value, acknowledged, seen, sequences)
+            if not entropy.below(15) and engine.partitions[P0].failure is None:
+                with contextlib.suppress(OSError, RiverlogError):
+                    high = engine.watermarks(P0).high_watermark
+                    deleted.append(await engine.delete_before(P0, Offset(entropy.below(high + 1))))
+                    deleted[:] = [max(deleted)]
         epoch = max(marks.leader_epoch, engine.partitions[P0].leader_epoch)
         if entropy.below(2):
             with world.files.held_syncs():
@@ -319,14 +334,22 @@ async def lives(
 
 
 async def one_step(
-    engine: LocalEngine, entropy: SeededEntropy, value: str, acknowledged: dict[int, str], seen: dict[int, str]
+    engine: LocalEngine,
+    entropy: SeededEntropy,
+    value: str,
+    acknowledged: dict[int, str],
+    seen: dict[int, str],
+    sequences: dict[int, int],
 ) -> None:
     acks = Acks.ALL if entropy.below(3) else Acks.LEADER
-    answer = engine.append([append_of(P0, value)], acks)
+    known = engine.partitions[P0].producers.get(ProducerId(9))
+    sequence = known.batches[-1].last_sequence + 1 if known is not None and known.batches else 0
+    answer = engine.append([append_of(P0, value, producer=(9, 0, sequence))], acks)
     if entropy.below(3) and acks is Acks.ALL:
         (one,) = await settled(answer)
         if isinstance(one, Appended):
             acknowledged[one.base_offset] = value
+            sequences[one.base_offset] = sequence
         if engine.partitions[P0].failure is None:
             await remember(engine, seen)
     if not entropy.below(6):
@@ -336,7 +359,7 @@ async def one_step(
 
 async def remember(engine: LocalEngine, seen: dict[int, str]) -> None:
     """What a reader sees now, as far as it gets: the partition may be cut back meanwhile."""
-    offset = 0
+    offset = engine.partitions[P0].log_start
     while True:
         answer, batches = await fetched_one(engine, P0, offset)
         if not batches:
@@ -345,7 +368,7 @@ async def remember(engine: LocalEngine, seen: dict[int, str]) -> None:
         for header, data in batches:
             for record in records_of(data, header):
                 assert seen.setdefault(record.offset, (record.value or b"").decode()) == (record.value or b"").decode()
-            offset = header.next_offset
+            offset = Offset(header.next_offset)
 
 
 SEEDS = [*range(60), 105, 247, 353, 355, 455, 767, 873, 1036, 1193, 1624]  # the last ones have found something

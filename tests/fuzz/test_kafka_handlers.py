@@ -145,7 +145,8 @@ BY_NAME: Final[dict[str, st.SearchStrategy[Any]]] = {
     "session_timeout_ms": st.sampled_from([6_000, 30_000, 0, -1, 2**31 - 1, 1_800_000]),
     "rebalance_timeout_ms": st.sampled_from([-1, 0, 1, 60_000, 2**31 - 1, -(2**31)]),
     "generation_id": st.sampled_from(["@generation", "@generation", -1, 0, 2**31 - 1]),
-    "generation_id_or_member_epoch": st.sampled_from(["@generation", "@generation", -1, 0, 2**31 - 1]),
+    "generation_id_or_member_epoch": st.sampled_from(["@generation", -1, -1, 0, 2**31 - 1]),
+    "retention_time_ms": st.sampled_from([-1, 0, 1000, 2**63 - 1, -(2**63)]),
     "protocol_type": st.sampled_from(["consumer", "consumer", "connect", ""]),
     "protocol_name": st.sampled_from(["range", "range", "roundrobin", ""]),
     "metadata": st.sampled_from([b"", b"\0\1\0\0\0\1\0\5plain\xff\xff\xff\xff", b"\0\1\x7f\xff\xff\xff", bytes(3000)]),
@@ -224,7 +225,8 @@ def any_requests() -> st.SearchStrategy[list[tuple[ApiKey, int, dict[str, Any]]]
 class World:
     """A broker with topics, records, groups, and a client. Invariant: what `KEPT` names is never touched by a request."""
 
-    def __init__(self, calls: Calls, clock: ManualClock) -> None:
+    def __init__(self, calls: Calls, clock: ManualClock, failures: list[object]) -> None:
+        self.failures = failures  # that were logged, or came out of a task or a callback
         self.calls = calls
         self.broker = calls.broker
         self.clock = clock
@@ -296,6 +298,7 @@ class World:
             for _ in range(30):
                 await asyncio.sleep(0)
                 if task.done():
+                    assert not self.failures, self.failures
                     return task.result()
             self.broker.fetching.close()  # ends the long polls, whose time is the loop's
             self.clock.advance(minutes * 60_000)
@@ -402,7 +405,7 @@ def world(*, late: bool) -> Iterator[tuple[World, asyncio.Runner]]:
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_exception_handler(lambda _, context: failures.append(context))
-            made = World(Calls(runner.run(opened.__aenter__())), clock)
+            made = World(Calls(runner.run(opened.__aenter__())), clock, failures)
             runner.run(made.prepare())
             yield made, runner
             runner.run(made.check())
@@ -422,7 +425,7 @@ LATE: Final = pytest.mark.parametrize("late", [False, True], ids=["at once", "la
 def test_every_version_answers(key: ApiKey, late: bool) -> None:
     with world(late=late) as (made, runner):
 
-        @examples(200 if key in (ApiKey.PRODUCE, ApiKey.FETCH) else 60)
+        @examples(250 if key in (ApiKey.PRODUCE, ApiKey.FETCH) else 100)
         @given(requests_of(key))
         def ask_all(values: dict[str, Any]) -> None:
             for version in HANDLERS[key].versions:

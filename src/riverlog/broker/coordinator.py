@@ -16,6 +16,7 @@ from typing import Final, cast
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, TopicId, TopicName
 from riverlog.base.limits import kept_text_length_max
+from riverlog.base.units import INT64_MAX
 from riverlog.broker.group_machines import GroupMachines
 from riverlog.broker.group_requests import (
     CLASSIC_TYPE,
@@ -169,7 +170,7 @@ class Coordinator:
         """One error a partition, in the order of the request. `retention_ms` -1: the broker's."""
         self._check_group(caller, Operation.READ, group_id)
         now_ms = self._clock.now_ms()
-        expire_ms = -1 if retention_ms < 0 else now_ms + retention_ms
+        expire_ms = -1 if retention_ms < 0 else min(now_ms + retention_ms, INT64_MAX)
         metadata_length_max = self.settings.offset_metadata_bytes_max
         offsets: dict[PartitionId, CommittedOffset] = {}
         errors: list[list[ErrorKind | None]] = []

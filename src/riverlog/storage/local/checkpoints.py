@@ -75,6 +75,7 @@ class Checkpoints:
         self.engine = engine
         self.generation = 0
         self.busy = asyncio.Lock()  # a checkpoint, or a cut
+        self.log_starts: Mapping[PartitionId, Offset] = {}  # that the file tells; a partition's mark may be ahead of it
         self._wanted = asyncio.Event()  # a segment was rolled
         self._loaded: dict[Segment, None] = {}
 
@@ -135,6 +136,7 @@ class Checkpoints:
             path = f"{engine.directory}/{names.CHECKPOINT}"
             await engine.maintenance.run(partial(replace_file, engine.files, path, content))
             engine.counters.checkpoints += 1
+            self.log_starts = {mark.partition: mark.log_start for mark in marks}
             if old:
                 await engine.maintenance.run(partial(remove_quietly, engine.files, old))
 

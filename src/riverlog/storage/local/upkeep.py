@@ -174,10 +174,11 @@ class Upkeep:
         target = partition.high.offset if offset == -1 else offset
         if not 0 <= target <= partition.high.offset:
             raise not_readable(partition.name, partition.high.offset, offset)
+        durable_starts = self.engine.checkpoints.log_starts
         partition.log_start = start = max(partition.log_start, Offset(target))
-        if start > durable_start(partition):
+        if start > durable_starts.get(partition.id, 0):
             await self.engine.checkpoints.write()
-            if start > durable_start(partition):
+            if start > self.engine.checkpoints.log_starts.get(partition.id, 0):
                 raise partition.failure or not_readable(partition.name, partition.high.offset, target)
             self._retention_wanted.set()
         return start
@@ -209,11 +210,6 @@ class Upkeep:
             await self.engine.maintenance.run(partial(self.engine.files.remove_tree, path))
         except OSError as error:
             log.warning("%s could not be removed: %s", path, error)
-
-
-def durable_start(partition: LocalPartition) -> Offset:
-    """The log start that the last checkpoint tells."""
-    return partition.mark.log_start if partition.mark is not None else Offset(0)
 
 
 # On a thread

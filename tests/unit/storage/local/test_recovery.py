@@ -371,7 +371,24 @@ async def remember(engine: LocalEngine, seen: dict[int, str]) -> None:
             offset = Offset(header.next_offset)
 
 
-SEEDS = [*range(60), 105, 247, 353, 355, 455, 767, 873, 1036, 1193, 1624]  # the last ones have found something
+SEEDS = [
+    *range(60),
+    105,
+    111,
+    247,
+    353,
+    355,
+    404,
+    455,
+    461,
+    767,
+    873,
+    883,
+    1036,
+    1193,
+    1345,
+    1624,
+]  # the last ones have found something
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -383,7 +400,7 @@ def test_nothing_that_was_acknowledged_or_seen_is_lost(seed: int) -> None:
     run(story)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(15))
 def test_page_cache_topics_lose_nothing_to_a_killed_process(seed: int) -> None:
     async def story() -> None:
         world = LocalWorld([topic(durability=Durability.PAGE_CACHE, segment_bytes=400, index_interval_bytes=100)])

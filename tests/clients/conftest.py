@@ -26,7 +26,7 @@ class Served:
     def __init__(self, process: Riverlog) -> None:
         self.process = process
         self.bootstrap = process.bootstrap
-        self.admin = AdminClient({"bootstrap.servers": process.bootstrap})
+        self.admin = AdminClient({"bootstrap.servers": process.bootstrap, "log_level": 2})
         self._log_position = 0
 
     def create_topics(

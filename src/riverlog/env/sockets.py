@@ -119,7 +119,7 @@ class Transport:
     def _receive(self, otherwise: memoryview | None) -> bool:
         """Reads into the session's own buffer, `otherwise` where it has none (None: does not read). False: nothing came."""
         session = self.session
-        if session is None or self.closing or (into := session.input_buffer() or otherwise) is None:
+        if session is None or self.closing or (into := session.input_buffer() or otherwise) is None or self._paused:
             return False
         try:
             count = self.socket.recv_into(into)

@@ -7,10 +7,14 @@ were cut. It reads no socket, knows no handler and decodes no body by itself (`R
 what came to `receive`. Frames that lie in it whole are parsed where they are, without a copy; a request's frame is
 a view of it, valid until the loop reads again. Only a frame that is not whole yet is copied, into a buffer of its own;
 from then on `buffer_for_input` gives what is free there, so that the rest goes from the kernel straight to its place.
-Such a buffer goes back to the shell's `BufferPool` at the next read: a connection that sends nothing holds no buffer.
+Such a buffer goes back to the shell's `BufferPool` when its request was looked at (`reclaim`), at the latest at the next read:
+a connection that sends nothing holds no buffer.
 A frame is announced before it is sent, so a large one gets its memory as it comes: 1 MiB at first, then doubled.
 A request that must wait before its records were used calls `detach` and is decoded (again) after that: it then owns its
 bytes.
+
+**Held.** Requests beyond `requests_in_flight_max` that came in the same read are not parsed: their bytes are copied to `held`,
+and the shell gives them to `receive` again when answers have gone out, before it reads more.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from riverlog.base.limits import request_bytes_max as default_request_bytes_max
-from riverlog.base.units import KIB, MIB
+from riverlog.base.units import INT32_MAX, KIB, MIB
 from riverlog.gateways.kafka.schema.api_keys import VERSIONS, ApiKey
 from riverlog.gateways.kafka.wire import DecodeError, Part, decode_request, encode_response, skip_tags
 
@@ -43,10 +47,11 @@ class ProtocolError(Exception):
 class BufferPool:
     """Buffers of a loop that wait for the next large frame. Sizes are powers of two, their sum at most `bytes_max`."""
 
-    __slots__ = ("_buffers", "bytes_max", "size")
+    __slots__ = ("_buffers", "bytes_max", "frame_bytes_first", "size")
 
     def __init__(self, bytes_max: int = pool_bytes_max) -> None:
         self.bytes_max = bytes_max
+        self.frame_bytes_first = frame_bytes_first_max  # less where memory is short
         self.size = 0  # bytes that wait here
         self._buffers: dict[int, list[bytearray]] = {}
 
@@ -144,8 +149,8 @@ class Connection:
     """See the head of this file. `served`: the versions that are answered, by api key; any other key is refused."""
 
     __slots__ = (
-        "_filled", "_frame", "_lent", "_pool", "_prefix", "_request_bytes_max", "_served", "_size", "_slots",
-        "bytes_in_flight", "is_closed", "requests_received",
+        "_filled", "_frame", "_lent", "_pool", "_prefix", "_request_bytes_max", "_requests_in_flight_max", "_served",
+        "_size", "_slots", "bytes_in_flight", "held", "is_closed", "requests_received",
     )  # fmt: skip
 
     def __init__(
@@ -154,16 +159,19 @@ class Connection:
         *,
         served: Mapping[int, range] = ALL_VERSIONS,
         request_bytes_max: int = default_request_bytes_max,
+        requests_in_flight_max: int = INT32_MAX,
     ) -> None:
         self._pool = pool
         self._served = served
         self._request_bytes_max = request_bytes_max
+        self._requests_in_flight_max = requests_in_flight_max
         self._prefix = b""  # of a frame whose length has not come whole
         self._frame: bytearray | None = None  # of a frame of which `_filled` of `_size` bytes have come
         self._filled = 0
         self._size = 0
         self._lent: bytearray | None = None  # of the last request, until the loop reads again
         self._slots: list[Slot] = []
+        self.held: bytearray | None = None  # came, but there are too many unanswered before it
         self.bytes_in_flight = 0  # of their frames, and held for the one that is on its way
         self.requests_received = 0
         self.is_closed = False
@@ -172,7 +180,7 @@ class Connection:
 
     def buffer_for_input(self) -> memoryview | None:
         """Where the next bytes are to go; None: into the buffer that all connections share."""
-        self._reclaim()
+        self.reclaim()
         if self._frame is None:
             return None
         self._make_room()
@@ -184,7 +192,7 @@ class Connection:
         `data` is what was filled of the shared buffer, or of what `buffer_for_input` gave, or any bytes.
         Raises ProtocolError after the requests before the bad frame were given.
         """
-        self._reclaim()
+        self.reclaim()
         view = data if isinstance(data, memoryview) else memoryview(data)
         position = 0
         end = len(view)
@@ -207,6 +215,9 @@ class Connection:
             yield self._request(view[position : position + size])
             position += size
         while end - position >= 4:
+            if len(self._slots) >= self._requests_in_flight_max:
+                self.held = bytearray(view[position:])
+                return
             size = self._checked_size(view, position)
             stop = position + 4 + size
             if stop > end:
@@ -234,7 +245,7 @@ class Connection:
     def _begin_frame(self, size: int, start: memoryview) -> None:
         """Keeps the start of a frame of `size` bytes."""
         filled = len(start)
-        self._frame = self._pool.take(max(filled, min(size, frame_bytes_first_max)))
+        self._frame = self._pool.take(max(filled, min(size, self._pool.frame_bytes_first)))
         self._frame[:filled] = start
         self._filled = filled
         self._size = size
@@ -297,7 +308,8 @@ class Connection:
         self.requests_received += 1
         return Request(self, api_key, version, correlation_id, client_id, frame, position, is_supported)
 
-    def _reclaim(self) -> None:
+    def reclaim(self) -> None:
+        """Lets go of the buffer of the last large frame; nobody may look at that request any more."""
         if self._lent is not None:
             self._pool.give(self._lent)
             self._lent = None
@@ -346,7 +358,8 @@ class Connection:
     def close(self) -> None:
         """Lets go of buffers and of answers that will not be sent; answers that come later are let go of, too."""
         self.is_closed = True
-        self._reclaim()
+        self.held = None
+        self.reclaim()
         if self._frame is not None:
             self.bytes_in_flight -= len(self._frame)
             self._pool.give(self._frame)

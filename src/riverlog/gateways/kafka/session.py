@@ -2,6 +2,8 @@
 
 Invariant: every request that is read gets its slot at once, so answers leave in order whatever their handlers wait for. Reading
 pauses while a connection has too much in flight, while all of them together have, and while the engine has no room.
+Over the limit of all together (`queued.max.request.bytes`) connections with little in flight go on, and of those with more one
+at a time has its turn: half a frame that never ends cannot stop everybody.
 A peer that does not speak Kafka costs itself its connection, and one log line.
 """
 
@@ -13,6 +15,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from riverlog.base.errors import RiverlogError
+from riverlog.base.units import KIB
 from riverlog.broker.broker import Broker
 from riverlog.broker.produce import Lane
 from riverlog.broker.telemetry import RequestCounters
@@ -25,6 +28,7 @@ from riverlog.gateways.kafka.connection import (
     ProtocolError,
     Request,
     Slot,
+    frame_bytes_first_max,
     unsupported_version_answer,
 )
 from riverlog.gateways.kafka.dispatch import HANDLERS, Address, Call, Hangup
@@ -42,6 +46,9 @@ ALL_IN_FLIGHT: Final = 4
 NO_ROOM: Final = 8
 STOPPING: Final = 16
 idle_check_seconds_max: Final = 30.0
+turn_seconds: Final = 0.1  # without a byte after which the turn of a connection with much in flight ends, and
+turns_in_a_row_max: Final = 10  # so many of them with bytes
+short_read_bytes: Final = 16 * KIB  # that are read at a time, and held for a new frame, while there is too much
 
 
 class KafkaGateway:
@@ -56,7 +63,11 @@ class KafkaGateway:
         self.sessions = FetchSessions(broker.settings.fetch_sessions_max, broker.entropy.below)
         self.bytes_in_flight = 0
         self.open: set[KafkaSession] = set()
+        self.bytes_in_flight_max = broker.settings.bytes_in_flight_max
         self.waiting: set[KafkaSession] = set()  # for bytes in flight of others
+        self.turn: KafkaSession | None = None  # who may go on although there is too much, and has much itself
+        self.short_buffer = memoryview(bytearray(short_read_bytes))
+        self._turn_ends: asyncio.TimerHandle | None = None
         self.stopping = False
 
     def session(self, transport: Transport) -> KafkaSession:
@@ -75,10 +86,51 @@ class KafkaGateway:
     def moved(self, difference: int) -> None:
         """Bytes in flight of all connections went up or down."""
         self.bytes_in_flight += difference
-        if self.waiting and self.bytes_in_flight < self.broker.settings.bytes_in_flight_max:
-            waiting, self.waiting = self.waiting, set()
-            for session in waiting:
-                session.transport.resume(ALL_IN_FLIGHT)
+        if self.bytes_in_flight >= self.bytes_in_flight_max:
+            self.pool.frame_bytes_first = short_read_bytes
+        elif self.pool.frame_bytes_first == short_read_bytes:
+            self.pool.frame_bytes_first = frame_bytes_first_max
+            self._let_all_read()
+
+    def may_read(self, session: KafkaSession) -> bool:
+        """Whether a session may read more although there is too much in flight. False: it is resumed when it may."""
+        if self.turn is session or not self.has_much(session):
+            return True
+        if self.turn is None:
+            self.turn = session
+            self._look_later(session, turns_in_a_row_max)
+            return True
+        self.waiting.add(session)
+        return False
+
+    def _look_later(self, session: KafkaSession, left: int) -> None:
+        seen = session.transport.bytes_in
+
+        def look() -> None:
+            if left > 1 and session.transport.bytes_in != seen:
+                self._look_later(session, left - 1)
+            else:
+                self.end_turn(session)
+
+        self._turn_ends = asyncio.get_running_loop().call_later(turn_seconds, look)
+
+    def end_turn(self, session: KafkaSession) -> None:
+        """It has little in flight by now, or took long enough: the turn of the next who has something to be read."""
+        if self.turn is session:
+            self._let_all_read()
+
+    def has_much(self, session: KafkaSession) -> bool:
+        """More than its share: what each may have whatever the others have, together half of the limit."""
+        return session.counted > self.bytes_in_flight_max // (2 * max(1, len(self.open)))
+
+    def _let_all_read(self) -> None:
+        self.turn = None
+        if self._turn_ends is not None:
+            self._turn_ends.cancel()
+            self._turn_ends = None
+        waiting, self.waiting = self.waiting, set()
+        for session in waiting:
+            session.transport.resume(ALL_IN_FLIGHT)
 
     def stop_reading(self) -> None:
         self.stopping = True
@@ -118,7 +170,10 @@ class KafkaSession:
         self.gateway = gateway
         self.transport = transport
         self.connection = Connection(
-            gateway.pool, served=gateway.served, request_bytes_max=gateway.broker.settings.request_bytes_max
+            gateway.pool,
+            served=gateway.served,
+            request_bytes_max=gateway.broker.settings.request_bytes_max,
+            requests_in_flight_max=gateway.broker.settings.requests_in_flight_max,
         )
         self.lane = Lane()
         self.pending: set[asyncio.Future[Any]] = set()
@@ -132,26 +187,21 @@ class KafkaSession:
     # what the transport calls
 
     def input_buffer(self) -> memoryview | None:
-        return self.connection.buffer_for_input()
+        gateway = self.gateway
+        if gateway.bytes_in_flight < gateway.bytes_in_flight_max:
+            return self.connection.buffer_for_input()
+        if not gateway.may_read(self):
+            self.transport.pause(ALL_IN_FLIGHT)
+            return None
+        into = self.connection.buffer_for_input()
+        return gateway.short_buffer if into is None else into
 
     def received(self, data: memoryview) -> None:
-        try:
-            for request in self.connection.receive(data):
-                self._answer(request)
-        except ProtocolError as error:
-            self.gateway.broker.telemetry.protocol_errors += 1
-            self._hang_up(str(error))
-            return
-        except Hangup as error:
-            self._hang_up(str(error))
-            return
-        parts = self.connection.data_to_send()
-        if parts:
-            self.transport.send(parts)  # type: ignore[arg-type]  # the parts that are no memory are storage's Slices
-        self._mind_limits()
+        self._take(data)
+        self._go_on()
 
     def drained(self) -> None:
-        return
+        self._go_on()
 
     def closed(self) -> None:
         self.connection.close()
@@ -164,8 +214,37 @@ class KafkaSession:
         gateway.waiting.discard(self)
         gateway.moved(-self.counted)
         self.counted = 0
+        gateway.end_turn(self)
 
     # requests
+
+    def _take(self, data: memoryview) -> None:
+        """Answers the requests that `data` completes, as many as may be in flight."""
+        try:
+            for request in self.connection.receive(data):
+                self._answer(request)
+        except ProtocolError as error:
+            self.gateway.broker.telemetry.protocol_errors += 1
+            self._hang_up(str(error))
+            return
+        except Hangup as error:
+            self._hang_up(str(error))
+            return
+        self.connection.reclaim()
+        parts = self.connection.data_to_send()
+        if parts:
+            self.transport.send(parts)  # type: ignore[arg-type]  # the parts that are no memory are storage's Slices
+
+    def _go_on(self) -> None:
+        """Takes the requests that came with too many others, when there is place for them; then minds the limits."""
+        connection = self.connection
+        requests_max = self.gateway.broker.settings.requests_in_flight_max
+        while (held := connection.held) is not None and connection.requests_in_flight < requests_max:
+            if self.transport.closing or self.transport.paused & (Transport.PEER_IS_SLOW | NO_ROOM):
+                break
+            connection.held = None
+            self._take(memoryview(held))
+        self._mind_limits()
 
     def _answer(self, request: Request) -> None:
         broker = self.gateway.broker
@@ -251,8 +330,8 @@ class KafkaSession:
                 self._hang_up("an internal error, logged above")
                 return
             if slot.fill(parts):
-                self.transport.send(self.connection.data_to_send())  # type: ignore[arg-type]  # as in received
-            self._mind_limits()
+                self.transport.send(self.connection.data_to_send())  # type: ignore[arg-type]  # as in _take
+            self._go_on()
 
         future.add_done_callback(done)
 
@@ -276,17 +355,15 @@ class KafkaSession:
         gateway = self.gateway
         if transport.closing:
             return
-        settings = gateway.broker.settings
-        if connection.bytes_in_flight != self.counted:
-            gateway.moved(connection.bytes_in_flight - self.counted)
-            self.counted = connection.bytes_in_flight
-        if connection.requests_in_flight >= settings.requests_in_flight_max:
+        if (difference := connection.bytes_in_flight - self.counted) != 0:
+            self.counted += difference
+            gateway.moved(difference)
+            if gateway.turn is self and not gateway.has_much(self):
+                gateway.end_turn(self)
+        if connection.held is not None or connection.requests_in_flight >= gateway.broker.settings.requests_in_flight_max:
             transport.pause(IN_FLIGHT)
         elif transport.paused & IN_FLIGHT:
             transport.resume(IN_FLIGHT)
-        if gateway.bytes_in_flight >= settings.bytes_in_flight_max and connection.requests_in_flight:
-            gateway.waiting.add(self)
-            transport.pause(ALL_IN_FLIGHT)
         if self._room is None and (room := gateway.broker.engine.room()) is not None:
             transport.pause(NO_ROOM)
             self._room = asyncio.get_running_loop().create_task(_await(room), name="room")
@@ -296,10 +373,13 @@ class KafkaSession:
         self._room = None
         if not self.transport.closing:
             self.transport.resume(NO_ROOM)
+            self._go_on()
 
     def idle_since(self, now_ms: int) -> int:
-        """Milliseconds since something was last seen of the client. A request in flight is not idleness."""
-        if self.transport.bytes_in != self._bytes_in or self.connection.requests_in_flight:
+        """Milliseconds since something was last seen of the client. It is not idle while a request is in flight, nor while
+        we do not read what it sends."""
+        waits = self.connection.requests_in_flight or self.transport.paused & ~Transport.PEER_IS_SLOW
+        if self.transport.bytes_in != self._bytes_in or waits:
             self._bytes_in = self.transport.bytes_in
             self._active_ms = now_ms
         return now_ms - self._active_ms

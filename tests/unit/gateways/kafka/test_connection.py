@@ -273,6 +273,38 @@ def test_the_pool_keeps_no_more_than_its_limit() -> None:
     assert pool.size == 16384
 
 
+def test_requests_beyond_the_limit_are_held_until_answers_have_gone_out() -> None:
+    connection = Connection(BufferPool(), requests_in_flight_max=2)
+    data = b"".join(heartbeat(number) for number in range(1, 6))
+    seen: list[int] = []
+    while True:
+        slots = []
+        for request in connection.receive(memoryview(data)):
+            seen.append(request.correlation_id)
+            slots.append(connection.expect())
+        assert len(slots) <= 2
+        for slot in slots:
+            slot.fill([b"answer"])
+        connection.data_to_send()
+        if connection.held is None:
+            break
+        data, connection.held = bytes(connection.held), None
+    assert seen == [1, 2, 3, 4, 5]
+
+
+def test_the_buffer_of_a_large_frame_is_given_back_without_another_read() -> None:
+    pool = BufferPool()
+    connection = Connection(pool)
+    frame = produce(b"x" * 50_000)
+    assert list(connection.receive(shared(frame[:1000]))) == []
+    for request in connection.receive(shared(frame[1000:])):
+        assert request.size == len(frame) - 4
+    assert pool.size == 0
+    connection.reclaim()
+    assert pool.size >= len(frame)
+    assert connection.bytes_in_flight == 0
+
+
 def test_an_idle_connection_is_small() -> None:
     connection = Connection(BufferPool())
     for _ in range(10):

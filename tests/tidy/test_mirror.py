@@ -14,7 +14,6 @@ DECLARED_UNTESTED: Final[dict[str, str]] = {
     "broker/settings": "a value without behaviour; tests/unit/server/test_settings.py fills every field",
     "catalog/contract": "a protocol; tests/conformance holds every catalog to it",
     "gateways/http/metrics": "tests/process asks a running broker for /metrics",
-    "gateways/kafka/dispatch": "a registry; every test of a handler goes through it",
     "library": "tests/unit/cli and tests/clients run on it",
     "records/record": "values without behaviour; tests/unit/records makes and reads them",
     "server/app": "the process around the server; tests/unit/demo/test_broker.py starts, kills and stops it",

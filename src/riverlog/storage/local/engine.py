@@ -47,7 +47,7 @@ from riverlog.storage.local.checkpoints import Checkpoints
 from riverlog.storage.local.counters import Counters
 from riverlog.storage.local.cutting import sync_failed
 from riverlog.storage.local.fetching import Fetching
-from riverlog.storage.local.group_commit import GroupCommit, Lane, Pending
+from riverlog.storage.local.group_commit import GroupCommit, Lane, Pending, gather_bytes_max
 from riverlog.storage.local.partition import LocalPartition, World
 from riverlog.storage.local.segments import Descriptors
 from riverlog.storage.local.settings import LocalSettings
@@ -93,7 +93,13 @@ class LocalEngine:
         self.maintenance = executors("upkeep", 1)
         self._syncers = [executors("sync", settings.sync_threads), executors("sync-bulk", settings.sync_threads)]
         self.commit = GroupCommit(
-            files, self._syncers, settings.sync_threads, self.counters, self._committed, self._loop.call_soon
+            files,
+            self._syncers,
+            settings.sync_threads,
+            self.counters,
+            self._committed,
+            self._loop.call_soon,
+            self._loop.call_later,
         )
         self.tasks = Tasks("storage")
         self.checkpoints = Checkpoints(self)
@@ -219,7 +225,7 @@ class LocalEngine:
                     partition.wait(answer.next_offset, waiter, at)
                     self.commit.dirty(partition, Lane.AWAITED)
                 elif not answer.duplicate:
-                    self.commit.dirty(partition, Lane.BULK)
+                    self._commit_unawaited(partition)
             elif (
                 partition.unsynced_bytes >= self.settings.page_cache_unsynced_bytes_max
                 or partition.unsynced_messages >= partition.config.flush_messages
@@ -228,6 +234,17 @@ class LocalEngine:
             else:
                 self.upkeep.flush_later(partition)
         return answers if waiter is None else waiter.future
+
+    def _commit_unawaited(self, partition: LocalPartition) -> None:
+        """No producer waits for these bytes. A reader may: then at once; else when some have gathered."""
+        if (
+            partition.subscribers
+            or partition.unsynced_bytes >= gather_bytes_max
+            or partition.unsynced_messages >= partition.config.flush_messages
+        ):
+            self.commit.dirty(partition, Lane.BULK)
+        else:
+            self.commit.later(partition)
 
     def _committed(self, commit: Sequence[Pending]) -> None:
         for pending in commit:
@@ -279,8 +296,11 @@ class LocalEngine:
         return ends
 
     def subscribe(self, partitions: Sequence[PartitionId], wake: Callable[[], None]) -> Subscribed:
-        found = [self.partitions.get(partition_id) for partition_id in partitions]
-        return Subscribed([partition for partition in found if partition is not None], wake)
+        known = [found for one in partitions if (found := self.partitions.get(one)) is not None]
+        for partition in known:
+            if partition.unsynced_bytes and partition.config.durability is Durability.FSYNC:
+                self.commit.dirty(partition, Lane.BULK)  # a reader waits for what gathers
+        return Subscribed(known, wake)
 
     async def offset_for_time(self, partition: PartitionId, timestamp_ms: int) -> TimestampedOffset | None:
         return await searching.offset_for_time(self, self._partition(partition), timestamp_ms)

@@ -2,7 +2,8 @@
 
 Invariants: a partition is in at most one running commit (two syncs of one descriptor would share one error report); a
 commit starts as soon as something is pending and its lane is free; what arrives meanwhile is the next one's. Partitions
-with somebody waiting go in the first lane, all others in the second, so that bulk never delays those who wait. Each lane
+with somebody waiting go in the first lane, all others in the second, so that bulk never delays those who wait. What nobody
+waits for at all, neither a producer nor a reader, may be asked for `later`: it gathers for some milliseconds first. Each lane
 has its own thread to sync on, and shares more of them where many files are touched.
 Not here: what a partition does with its new durable end (`partition.py`), how a way is chosen (`commit_plan.py`).
 """
@@ -13,9 +14,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from riverlog.base.ids import Offset
+from riverlog.base.units import MIB
 from riverlog.env.executor import Executor
 from riverlog.env.files import File, Files
 from riverlog.storage.local.commit_plan import PendingBytes, Way, plan_commit, share_work
@@ -24,6 +26,10 @@ from riverlog.storage.local.counters import Counters
 if TYPE_CHECKING:
     from riverlog.storage.local.partition import LocalPartition
     from riverlog.storage.local.segments import Segment
+
+
+gather_seconds_max: Final = 0.02
+gather_bytes_max: Final = 4 * MIB  # of one partition: that much is a commit worth making
 
 
 class Lane(IntEnum):
@@ -67,7 +73,7 @@ def sync_pending(files: Files, share: Sequence[Pending]) -> None:
 
 class GroupCommit:
     """`finished` is called on the loop with what each commit did, errors included. `soon` runs a function in the next
-    turn of the loop: all appends of one turn go into one commit."""
+    turn of the loop: all appends of one turn go into one commit; `later` after so many seconds."""
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class GroupCommit:
         counters: Counters,
         finished: Callable[[Sequence[Pending]], None],
         soon: Callable[[Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
     ) -> None:
         assert len(executors) == len(Lane)
         self._files = files
@@ -85,7 +92,10 @@ class GroupCommit:
         self._counters = counters
         self._finished = finished
         self._soon = soon
+        self._later = later
         self._start_is_due = False
+        self._gathering: dict[LocalPartition, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: tuple[dict[LocalPartition, None], ...] = ({}, {})
         self._running: list[asyncio.Future[Any] | None] = [None, None]
         self._idle: list[asyncio.Future[None]] = []
@@ -106,12 +116,29 @@ class GroupCommit:
             self._start_is_due = True
             self._soon(self._start_both)
 
+    def later(self, partition: LocalPartition) -> None:
+        """As `dirty` in the second lane, but within `gather_seconds_max`: for what nobody waits for yet."""
+        self._gathering[partition] = None
+        if self._timer is None:
+            self._timer = self._later(gather_seconds_max, self._gathered)
+
+    def _gathered(self) -> None:
+        self._timer = None
+        gathered, self._gathering = self._gathering, {}
+        for partition in gathered:
+            if partition.unsynced_bytes:
+                self.dirty(partition, Lane.BULK)
+
     def forget(self, partition: LocalPartition) -> None:
+        self._gathering.pop(partition, None)
         for waiting in self._waiting:
             waiting.pop(partition, None)
 
     async def drain(self) -> None:
-        """Until nothing is pending and nothing runs."""
+        """Until nothing is pending and nothing runs. What gathers is hurried."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._gathered()
         while any(self._waiting) or any(self._running):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle.append(waiter)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from riverlog.storage.contract import Acks, Appended
+from riverlog.storage.local.group_commit import gather_bytes_max, gather_seconds_max
 from riverlog.testing.conformance.log_engine import P0, P1, P2, TOPIC, append_of, settled
 from riverlog.testing.local_world import LocalWorld
 
@@ -57,6 +58,7 @@ def test_bulk_that_is_being_synced_delays_nobody_who_waits_for_another_partition
     async def story() -> None:
         world = LocalWorld([TOPIC])
         engine = await world.start()
+        reader = engine.subscribe([P0], lambda: None)
         with world.files.held_syncs():
             engine.append([append_of(P0, "bulk")], Acks.LEADER)
             await turns()
@@ -68,6 +70,56 @@ def test_bulk_that_is_being_synced_delays_nobody_who_waits_for_another_partition
         assert isinstance((await settled(waiting))[0], Appended)
         assert isinstance((await settled(both))[0], Appended)
         assert engine.counters.commits == 3
+        reader.close()
+        await world.stop()
+
+    run(story)
+
+
+def test_what_nobody_waits_for_gathers_until_a_reader_comes() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        engine.append([append_of(P0, "one")], Acks.LEADER)
+        engine.append([append_of(P0, "two")], Acks.LEADER)
+        assert engine.counters.commits == 0
+        woken = asyncio.Event()
+        reader = engine.subscribe([P0], woken.set)
+        await woken.wait()
+        assert engine.watermarks(P0).high_watermark == 2
+        assert engine.counters.commits == 1
+        reader.close()
+        await world.stop()
+
+    run(story)
+
+
+def test_what_gathers_is_committed_by_itself_within_milliseconds() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        engine.append([append_of(P0, "one")], Acks.LEADER)
+        await engine.commit.drain()
+        assert engine.watermarks(P0).durable_end == 1
+        engine.append([append_of(P0, "two")], Acks.LEADER)
+        waited = asyncio.get_running_loop().create_future()
+        engine.commit._later(2 * gather_seconds_max, lambda: waited.set_result(None))
+        await waited
+        await engine.commit.drain()
+        assert engine.watermarks(P0).durable_end == 2
+        await world.stop()
+
+    run(story)
+
+
+def test_much_of_it_is_committed_at_once() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        for _ in range(5):
+            engine.append([append_of(P0, "x" * (gather_bytes_max // 4))], Acks.LEADER)
+        await turns()
+        assert engine.counters.commits == 1
         await world.stop()
 
     run(story)

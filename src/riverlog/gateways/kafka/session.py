@@ -205,8 +205,8 @@ class KafkaSession:
 
     def closed(self) -> None:
         self.connection.close()
-        for future in self.pending:
-            future.cancel()
+        if self.pending:  # in the next turn, so that what has just come begins: a task that is cancelled before awaits nothing
+            asyncio.get_running_loop().call_soon(self._cancel_pending)
         if self._room is not None:
             self._room.cancel()
         gateway = self.gateway
@@ -215,6 +215,10 @@ class KafkaSession:
         gateway.moved(-self.counted)
         self.counted = 0
         gateway.end_turn(self)
+
+    def _cancel_pending(self) -> None:
+        for future in list(self.pending):
+            future.cancel()
 
     # requests
 

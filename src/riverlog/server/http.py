@@ -47,16 +47,14 @@ def _process(server: Server) -> Iterator[Family]:
     yield Family("process_cpu_seconds_total", "counter", "CPU time, user and system.", [Sample({}, cpu)])
     yield Family("process_resident_memory_bytes", "gauge", "Resident memory.", [Sample({}, _resident_bytes())])
     yield Family("process_threads", "gauge", "Threads.", [Sample({}, threading.active_count())])
-    for listener in server.listeners:
-        labels = {"listener": listener.name}
-        yield Family(
-            "kafka_server_socket_server_metrics_connection_count", "gauge", "Open connections.",
-            [Sample(labels, len(listener.transports))],
-        )  # fmt: skip
-        yield Family(
-            "kafka_server_socket_server_metrics_connection_creation_total", "counter", "Accepted connections.",
-            [Sample(labels, listener.accepted)],
-        )  # fmt: skip
+    yield Family(
+        "kafka_server_socket_server_metrics_connection_count", "gauge", "Open connections.",
+        [Sample({"listener": listener.name}, len(listener.transports)) for listener in server.listeners],
+    )  # fmt: skip
+    yield Family(
+        "kafka_server_socket_server_metrics_connection_creation_total", "counter", "Accepted connections.",
+        [Sample({"listener": listener.name}, listener.accepted) for listener in server.listeners],
+    )  # fmt: skip
     telemetry = server.broker.telemetry
     yield Family(
         "riverlog_protocol_errors_total", "counter", "Connections closed for what their peers sent.",

@@ -1,0 +1,61 @@
+"""What the HTTP port says of a server: its health, and names as Kafka writes them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from riverlog.gateways.http.session import Answer
+from riverlog.gateways.kafka.schema.api_keys import ApiKey
+from riverlog.server.compose import Server
+from riverlog.server.http import health, metrics, request_name
+from riverlog.server.settings import load
+
+SETTINGS = {"listeners": "PLAINTEXT://127.0.0.1:0", "riverlog.http.listener": "127.0.0.1:0"}
+
+
+async def text_of(answer: Answer) -> str:
+    return b"".join([chunk async for chunk in answer.chunks]).decode()
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [(ApiKey.PRODUCE, "Produce"), (ApiKey.OFFSET_COMMIT, "OffsetCommit"), (ApiKey.API_VERSIONS, "ApiVersions")],
+)
+def test_requests_have_kafkas_names(key: ApiKey, name: str) -> None:
+    assert request_name(key) == name
+
+
+def test_a_server_is_healthy_until_something_failed() -> None:
+    async def run() -> None:
+        server = await Server.start(load(None, SETTINGS), in_memory=True)
+        try:
+            answer = health(server)
+            assert (answer.status, await text_of(answer)) == (200, "ok\n")
+            server.failures.append("the catalog could not be synced")
+            server.failures.append("and something else")
+            answer = health(server)
+            assert (answer.status, await text_of(answer)) == (503, "failed: the catalog could not be synced\n")
+        finally:
+            await server.stop()
+
+    asyncio.run(run())
+
+
+def test_each_family_of_the_process_is_there_once_with_all_listeners() -> None:
+    async def run() -> None:
+        server = await Server.start(load(None, SETTINGS), in_memory=True)
+        try:
+            lines = (await text_of(metrics(server))).splitlines()
+        finally:
+            await server.stop()
+        types = [line for line in lines if line.startswith("# TYPE")]
+        assert len(types) == len(set(types))
+        name = "kafka_server_socket_server_metrics_connection_count"
+        assert [line for line in lines if line.startswith(name)] == [
+            f'{name}{{listener="kafka"}} 0',
+            f'{name}{{listener="http"}} 0',
+        ]
+
+    asyncio.run(run())

@@ -146,6 +146,7 @@ class Server:
             listener.stop_accepting()
         self.broker.fetching.close()
         self.gateway.stop_reading()
+        await self.broker.groups.close()  # who waits for other members of a group would hold up the end
         clock = self.broker.clock
         until_ms = clock.monotonic_ms() + round(drain_seconds_max * 1000)
         while self.gateway.busy and clock.monotonic_ms() < until_ms:

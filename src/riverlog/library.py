@@ -41,6 +41,7 @@ class Broker:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
+        self._failure: BaseException | None = None  # of the last stop
 
     def start(self) -> Broker:
         """Returns when it serves. Raises what a server's start raises."""
@@ -58,12 +59,15 @@ class Broker:
         return self
 
     def stop(self) -> None:
-        """Syncs what is kept and marks a clean stop. Stopping twice is nothing."""
+        """Syncs what is kept and marks a clean stop. Stopping twice is nothing. Raises what went wrong on the way."""
         if self._thread is None or self._loop is None:
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._thread = self._loop = self._server = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _run(self, ready: threading.Event, failures: list[BaseException]) -> None:
         loop = asyncio.new_event_loop()
@@ -75,8 +79,9 @@ class Broker:
             loop.run_until_complete(self._server.stop())
         except BaseException as error:
             if ready.is_set():
-                raise
-            failures.append(error)
+                self._failure = error
+            else:
+                failures.append(error)
         finally:
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()

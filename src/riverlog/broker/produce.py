@@ -138,6 +138,11 @@ class Producing:
                 counters.bytes_in += header.length
             else:
                 counters.failed_produces += 1
+        if len(checked.places) < len(writes):
+            for place in set(range(len(writes))).difference(checked.places):  # refused before the engine saw them
+                counters = topic_counters(writes[place].topic.topic_id)
+                counters.produces += 1
+                counters.failed_produces += 1
         merged = [outcome for outcome in outcomes if outcome is not None]
         assert len(merged) == len(writes)
         return merged

@@ -18,7 +18,17 @@ import riverlog
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.api_versions import ApiVersionsRequest
 from riverlog.gateways.kafka.schema.metadata import MetadataRequest, MetadataRequestTopic
-from tests.process.serving import READY, Serve, fetch_request, one_batch, read_all, refused, run_until_it_ends, seen
+from tests.process.serving import (
+    QUIET,
+    READY,
+    Serve,
+    fetch_request,
+    one_batch,
+    read_all,
+    refused,
+    run_until_it_ends,
+    seen,
+)
 
 
 def leader_epoch(serve: Serve, topic: str) -> int:
@@ -149,13 +159,16 @@ def test_a_clean_stop_with_a_producer_in_flight_loses_nothing(tmp_path: Path) ->
         with serve.client() as client:
             client.create_topic("moving")
         producer = Producer(
-            {"bootstrap.servers": serve.address, "enable.idempotence": True, "reconnect.backoff.max.ms": 100}
+            {"bootstrap.servers": serve.address, "enable.idempotence": True, "reconnect.backoff.max.ms": 100},
+            logger=QUIET,
         )
         ending = threading.Event()
 
         def load() -> None:
             number = 0
             while not ending.is_set():
+                while len(producer) > 5_000:
+                    producer.poll(0.01)
                 producer.produce("moving", b"%d" % number, on_delivery=delivered)
                 number += 1
                 producer.poll(0.001 if number % 50 == 0 else 0)

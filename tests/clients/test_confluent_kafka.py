@@ -14,6 +14,7 @@ from confluent_kafka import (
     Consumer,
     ConsumerGroupState,
     ConsumerGroupTopicPartitions,
+    ElectionType,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -297,6 +298,11 @@ def test_the_cluster_is_described(served: Served) -> None:
     assert [(node.id, f"{node.host}:{node.port}") for node in cluster.nodes] == [(1, served.bootstrap)]
     assert cluster.controller.id == 1
     assert len(cluster.cluster_id) == 22
+
+
+def test_no_leader_needs_an_election(served: Served, topic: str) -> None:
+    elected = served.admin.elect_leaders(ElectionType.PREFERRED, [TopicPartition(topic, 0)]).result(seconds_max)
+    assert elected[TopicPartition(topic, 0)].code() == KafkaError.ELECTION_NOT_NEEDED
 
 
 def test_groups_are_listed_described_and_deleted_and_their_offsets_altered(served: Served, topic: str) -> None:

@@ -27,6 +27,8 @@ MORE_TOOLS: Final = {
     "LogDirsCommand": "org.apache.kafka.tools.LogDirsCommand",
     "ClientMetricsCommand": "org.apache.kafka.tools.ClientMetricsCommand",
     "FeatureCommand": "org.apache.kafka.tools.FeatureCommand",
+    "LeaderElectionCommand": "org.apache.kafka.tools.LeaderElectionCommand",
+    "ReassignPartitionsCommand": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
     "EndToEndLatency": "org.apache.kafka.tools.EndToEndLatency",
 }
 # What tools say on stderr though all is well.
@@ -164,6 +166,8 @@ def test_performance_cluster_and_broker(served: Served, topic: str) -> None:
         Run("LogDirsCommand", "--bootstrap-server {b} --describe --topic-list {t}"),
         Run("FeatureCommand", "--bootstrap-server {b} describe"),
         Run("ClientMetricsCommand", "--bootstrap-server {b} --list"),
+        Run("LeaderElectionCommand", "--bootstrap-server {b} --election-type preferred --topic {t} --partition 0"),
+        Run("ReassignPartitionsCommand", "--bootstrap-server {b} --list"),
     ])  # fmt: skip
     assert "20000 records sent" in said[0]
     assert re.search(r", 9\.7656, [\d.]+, 20000, ", said[1]), said[1]
@@ -175,3 +179,5 @@ def test_performance_cluster_and_broker(served: Served, topic: str) -> None:
     directories = json.loads(said[6].splitlines()[-1])["brokers"][0]["logDirs"]
     assert [one["partition"] for each in directories for one in each["partitions"]] == [f"{topic}-0"]
     assert directories[0]["partitions"][0]["size"] > 20_000 * 512
+    assert f"Valid replica already elected for partitions {topic}-0" in said[9]
+    assert "No partition reassignments found." in said[10]

@@ -15,6 +15,8 @@ import pytest
 from riverlog.gateways.kafka.dispatch import HANDLERS, Hangup, load_handlers
 from riverlog.gateways.kafka.schema import (
     alter_configs,
+    alter_partition_reassignments,
+    alter_replica_log_dirs,
     api_versions,
     create_partitions,
     create_topics,
@@ -26,6 +28,7 @@ from riverlog.gateways.kafka.schema import (
     describe_groups,
     describe_log_dirs,
     describe_topic_partitions,
+    elect_leaders,
     fetch,
     find_coordinator,
     heartbeat,
@@ -36,6 +39,7 @@ from riverlog.gateways.kafka.schema import (
     list_config_resources,
     list_groups,
     list_offsets,
+    list_partition_reassignments,
     metadata,
     offset_commit,
     offset_delete,
@@ -203,6 +207,20 @@ def of_the_cluster(names: Names) -> Iterator[tuple[ApiKey, Entry]]:
         coded_from=3,
     )
     yield ApiKey.LIST_CONFIG_RESOURCES, Entry([list_config_resources.ListConfigResourcesRequest()], CLUSTER)
+    moved = alter_replica_log_dirs.AlterReplicaLogDirTopic(name=names.topic, partitions=[0])
+    directory = alter_replica_log_dirs.AlterReplicaLogDir(path="topics", topics=[moved])
+    yield ApiKey.ALTER_REPLICA_LOG_DIRS, Entry(
+        [alter_replica_log_dirs.AlterReplicaLogDirsRequest(dirs=[directory])], CLUSTER
+    )
+    elected = elect_leaders.TopicPartitions(topic=names.topic, partitions=[0])
+    yield ApiKey.ELECT_LEADERS, Entry([elect_leaders.ElectLeadersRequest(topic_partitions=[elected])], CLUSTER)
+    one = alter_partition_reassignments.ReassignablePartition(partition_index=0, replicas=[1])
+    topic = alter_partition_reassignments.ReassignableTopic(name=names.topic, partitions=[one])
+    yield ApiKey.ALTER_PARTITION_REASSIGNMENTS, Entry(
+        [alter_partition_reassignments.AlterPartitionReassignmentsRequest(topics=[topic])], CLUSTER
+    )
+    moves = list_partition_reassignments.ListPartitionReassignmentsRequest(topics=None)
+    yield ApiKey.LIST_PARTITION_REASSIGNMENTS, Entry([moves], CLUSTER)
 
 
 # Open to everybody, as in Kafka.

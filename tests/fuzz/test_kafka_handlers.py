@@ -13,8 +13,9 @@ import asyncio
 import gc
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -22,7 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riverlog.base.units import DAY_MS
+from riverlog.broker.broker import Broker
 from riverlog.broker.settings import BrokerSettings
+from riverlog.env.entropy import SeededEntropy
 from riverlog.gateways.kafka.dispatch import HANDLERS, Hangup, load_handlers
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.fetch import FetchPartition, FetchRequest, FetchTopic
@@ -43,6 +46,9 @@ from riverlog.records.checksum import crc32c
 from riverlog.records.compression import Compression
 from riverlog.records.header import read_header
 from riverlog.records.record import NewRecord
+from riverlog.server import compose
+from riverlog.server.settings import load
+from riverlog.storage.verify import verify
 from riverlog.testing.brokers import make_topic, memory_broker
 from riverlog.testing.clock import ManualClock
 from riverlog.testing.kafka_calls import Calls
@@ -232,6 +238,7 @@ class World:
         self.clock = clock
         self.known: dict[str, Any] = {**LONG_ONES, "@session": 1, "@member": "", "@generation": 1}
         self.kept = b""
+        self.only_produces = False  # nothing was deleted from "plain"
         self.produced: list[tuple[int, int, bytes]] = []  # partition of "plain", offset, what was acknowledged there
 
     async def prepare(self) -> None:
@@ -358,9 +365,7 @@ class World:
 
     async def check(self) -> None:
         """Nothing was lost, nothing waits, and all of it works."""
-        found = await self.fetch(KEPT)
-        assert found[16:] == self.kept[16:]
-        assert await self.committed(KEPT, KEPT) == 3
+        await self.check_kept()
         fresh = "fresh-topic"
         await make_topic(self.broker, fresh, 1, retention_ms="-1")
         sent = await self.produce(fresh)
@@ -376,6 +381,10 @@ class World:
         assert not self.broker.fetching.parked
         assert self.calls.lane.tail is None
 
+    async def check_kept(self) -> None:
+        assert (await self.fetch(KEPT))[16:] == self.kept[16:]
+        assert await self.committed(KEPT, KEPT) == 3
+
     async def check_produced(self) -> None:
         """Every batch that was acknowledged lies at its offset as it was sent, but for its first 16 bytes."""
         logs = {partition: await self.fetch("plain", partition) for partition in range(3)}
@@ -386,13 +395,36 @@ class World:
                 header = read_header(log, position)
                 at[partition, header.base_offset] = log[position : position + header.size]
                 position += header.size
-        assert self.produced
         for partition, offset, sent in self.produced:
             assert at[partition, offset][16:] == sent[16:]
 
 
+@asynccontextmanager
+async def broker_on_disk(directory: Path, clock: ManualClock) -> AsyncIterator[Broker]:
+    """As a server is put together, but for the clock and the sockets."""
+    settings = load(
+        None, {"log.dirs": str(directory), "log.retention.ms": "-1", "offsets.retention.minutes": str(2**31 - 1)}
+    )
+    failures: list[str] = []
+    async with AsyncExitStack() as stack:
+        entropy = SeededEntropy(1)
+        stores = await compose._in_directory(settings, clock, entropy, failures.append, stack)
+        yield await compose._broker(settings, stores, clock, entropy, stack)
+    assert not failures, failures
+
+
+async def started_again(directory: Path, before: World) -> None:
+    """All that was kept is there after a stop and a start."""
+    async with broker_on_disk(directory, before.clock) as broker:
+        again = World(Calls(broker), before.clock, before.failures)
+        again.known, again.kept, again.produced = before.known, before.kept, before.produced
+        await again.check_kept()
+        if before.only_produces:
+            await again.check_produced()
+
+
 @contextmanager
-def world(*, late: bool) -> Iterator[tuple[World, asyncio.Runner]]:
+def world(where: str, directory: Path) -> Iterator[tuple[World, asyncio.Runner]]:
     """Fails where an error was logged, or where a task or a callback of the loop failed."""
     failures: list[object] = []
     watch = logging.Handler(logging.ERROR)
@@ -400,8 +432,11 @@ def world(*, late: bool) -> Iterator[tuple[World, asyncio.Runner]]:
     log = logging.getLogger("riverlog")
     log.addHandler(watch)
     clock = ManualClock(wall_ms=TIME)
-    settings = BrokerSettings(offsets_retention_ms=10_000_000 * DAY_MS, topic_defaults={"retention.ms": "-1"})
-    opened = memory_broker(settings=settings, late=late, clock=clock)
+    if where == "on disk":
+        opened = broker_on_disk(directory, clock)
+    else:
+        settings = BrokerSettings(offsets_retention_ms=10_000_000 * DAY_MS, topic_defaults={"retention.ms": "-1"})
+        opened = memory_broker(settings=settings, late=where == "late", clock=clock)
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_exception_handler(lambda _, context: failures.append(context))
@@ -412,20 +447,24 @@ def world(*, late: bool) -> Iterator[tuple[World, asyncio.Runner]]:
             gc.collect()
             assert not failures, failures
             runner.run(opened.__aexit__(None, None, None))
+        if where == "on disk":
+            assert not list(verify(str(directory)))
+            asyncio.run(started_again(directory, made))
         assert not failures, failures
     finally:
         log.removeHandler(watch)
 
 
-LATE: Final = pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+STORES: Final = pytest.mark.parametrize("where", ["at once", "late", "on disk"])
 
 
-@LATE
+@STORES
 @pytest.mark.parametrize("key", KEYS, ids=[key.name for key in KEYS])
-def test_every_version_answers(key: ApiKey, late: bool) -> None:
-    with world(late=late) as (made, runner):
+def test_every_version_answers(key: ApiKey, where: str, tmp_path: Path) -> None:
+    count = 250 if key in (ApiKey.PRODUCE, ApiKey.FETCH) else 100
+    with world(where, tmp_path) as (made, runner):
 
-        @examples(250 if key in (ApiKey.PRODUCE, ApiKey.FETCH) else 100)
+        @examples(count // 4 if where == "on disk" else count)
         @given(requests_of(key))
         def ask_all(values: dict[str, Any]) -> None:
             for version in HANDLERS[key].versions:
@@ -433,20 +472,22 @@ def test_every_version_answers(key: ApiKey, late: bool) -> None:
 
         ask_all()
         if key == ApiKey.PRODUCE:
+            assert made.produced
+            made.only_produces = True
             runner.run(made.check_produced())
 
 
-@LATE
-def test_many_at_once_answer(late: bool) -> None:
+@STORES
+def test_many_at_once_answer(where: str, tmp_path: Path) -> None:
     """Topics go while they are written and read, groups while they are joined."""
-    with world(late=late) as (made, runner):
+    with world(where, tmp_path) as (made, runner):
 
         async def all_of(requests: list[tuple[ApiKey, int, dict[str, Any]]]) -> None:
             async with asyncio.TaskGroup() as group:
                 for key, version, values in requests:
                     group.create_task(made.ends(made.ask(key, version, values)))
 
-        @examples(300)
+        @examples(150 if where == "on disk" else 300)
         @given(any_requests())
         def ask_together(requests: list[tuple[ApiKey, int, dict[str, Any]]]) -> None:
             runner.run(all_of(requests))
@@ -494,9 +535,9 @@ def older_questions() -> Iterator[tuple[ApiKey, dict[str, Any]]]:
     yield ApiKey.OFFSET_FETCH, {"group_id": "texts", "topics": [partitions], "require_stable": False, "groups": []}
 
 
-def test_no_text_is_kept_that_an_older_version_cannot_tell() -> None:
+def test_no_text_is_kept_that_an_older_version_cannot_tell(tmp_path: Path) -> None:
     """One client's long name must not take ListGroups from all the others."""
-    with world(late=False) as (made, runner):
+    with world("at once", tmp_path) as (made, runner):
         for key, version, values in texts_of_any_length():
             runner.run(made.ends(made.ask(key, version, values)))
         for key, values in older_questions():

@@ -3,6 +3,7 @@ field which that version does not have is lost on the way, as it would be with a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable
 from typing import Any
 
@@ -13,6 +14,7 @@ from riverlog.gateways.kafka.fetch_sessions import FetchSessions
 from riverlog.gateways.kafka.schema.api_keys import VERSIONS, ApiKey
 from riverlog.gateways.kafka.wire import Message, decode_request, decode_response, encode_request, encode_response
 from riverlog.state.access import Caller
+from riverlog.storage.contract import FileRegion
 
 CALLER = Caller("User:ANONYMOUS", "test", "kafka", "127.0.0.1:50000")
 ADDRESS = Address("127.0.0.1", 9092)
@@ -52,6 +54,9 @@ def _body_position(api_key: ApiKey, version: int) -> int:
 def _bytes_of(part: Any) -> bytes:
     if isinstance(part, bytes | bytearray | memoryview):
         return bytes(part)
-    data = b"".join(bytes(inner) for inner in part.parts)
+    data = b"".join(
+        os.pread(inner.descriptor, inner.count, inner.position) if isinstance(inner, FileRegion) else bytes(inner)
+        for inner in part.parts
+    )
     part.close()
     return data

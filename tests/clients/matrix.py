@@ -9,14 +9,17 @@ import asyncio
 import base64
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import pytest
+
 from benchmarks.peers import kafka
-from tools.clients import require
+from tools.clients import require, required
 
 HERE: Final = Path(__file__).parent
 CODECS: Final = ("none", "gzip", "snappy", "lz4", "zstd")  # in the order of their numbers in a batch's attributes
@@ -231,6 +234,14 @@ def read_kafkajs(bootstrap: str, counts: Mapping[str, int]) -> Mapping[str, list
     """The first records of each topic; kafkajs reads by group alone."""
     told = run_kafkajs(bootstrap, "consume", {"group": "matrix-kafkajs", "counts": counts})
     return {topic: [from_json(one) for one in records] for topic, records in told.items()}
+
+
+def require_java() -> None:
+    """As `require`; the compiler of a JDK too, because our programs are started from their source."""
+    require("java")
+    if shutil.which("javac") is None:
+        reason = "java is there without javac: install a JDK"
+        raise pytest.fail.Exception(reason) if "java" in required() else pytest.skip.Exception(reason)
 
 
 def run_java(bootstrap: str, command: str, argument: str) -> str:

@@ -16,8 +16,7 @@ import pytest
 
 from benchmarks.peers import kafka
 from tests.clients.conftest import Served
-from tests.clients.matrix import HERE, seconds_max
-from tools.clients import require
+from tests.clients.matrix import HERE, require_java, seconds_max
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(180)]
 
@@ -47,7 +46,7 @@ class Run(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def _there() -> None:
-    require("java")
+    require_java()
 
 
 def run(served: Served, topic: str, runs: Sequence[Run]) -> list[str]:

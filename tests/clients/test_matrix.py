@@ -5,16 +5,17 @@ The broker keeps a producer's batches as they came, so the codec in their header
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import pytest
 
 from riverlog.records.header import read_header
 from tests.clients.conftest import Served
-from tests.clients.matrix import CODECS, READERS, WRITERS, Record
+from tests.clients.matrix import CODECS, READERS, WRITERS, Record, require_java
 from tools.clients import require
 
-NEEDS: Final = {"kcat": "kcat", "kafkajs": "node", "java": "java"}
+NEEDS: Final = {"kcat": partial(require, "kcat"), "kafkajs": partial(require, "node"), "java": require_java}
 NODE_READS: Final = ("none", "gzip")
 
 pytestmark = [
@@ -54,7 +55,7 @@ def topics_of(writer: str) -> dict[str, str]:
 def written_by(writer: str, served: Served, written: dict[str, dict[str, Written]]) -> Mapping[str, Written]:
     """Writes once a session. Skips where the client is missing."""
     if writer in NEEDS:
-        require(NEEDS[writer])
+        NEEDS[writer]()
     if writer not in written:
         topics = topics_of(writer)
         served.create_topics(list(topics))
@@ -76,7 +77,7 @@ def test_the_broker_keeps_the_batches_as_the_writer_compressed_them(
 @pytest.mark.parametrize("reader", clients)
 def test_it_reads_what_every_client_wrote(reader: str, served: Served, written: dict[str, dict[str, Written]]) -> None:
     if reader in NEEDS:
-        require(NEEDS[reader])
+        NEEDS[reader]()
     for writer in WRITERS:
         if writer not in NEEDS or written.get(writer):
             written_by(writer, served, written)

@@ -543,3 +543,38 @@ def test_no_text_is_kept_that_an_older_version_cannot_tell(tmp_path: Path) -> No
         for key, values in older_questions():
             for version in HANDLERS[key].versions:
                 runner.run(made.ends(made.ask(key, version, values)))
+
+
+def test_what_is_named_a_thousand_times_is_answered_once(tmp_path: Path) -> None:
+    """Else a question of some kilobytes gets gigabytes."""
+    many = range(1000)
+    group = {"group_id": "offsets", "topics": None, "member_id": None, "member_epoch": -1}
+    plain = {"name": "plain", "topic_id": "@plain", "partition_indexes": [0] * 1000}
+    resource = {"resource_type": 2, "resource_name": "plain", "configuration_keys": None}
+    cases: list[tuple[ApiKey, int, dict[str, Any], Callable[[Any], Any]]] = [
+        (
+            ApiKey.DESCRIBE_CONFIGS, 4, {"resources": [resource] * 1000, "include_synonyms": True, "include_documentation": True},
+            lambda answer: answer.results,
+        ),
+        (
+            ApiKey.DESCRIBE_GROUPS, 5, {"groups": ["members"] * 1000, "include_authorized_operations": False},
+            lambda answer: answer.groups,
+        ),
+        (ApiKey.OFFSET_FETCH, 8, {"groups": [group] * 1000, "require_stable": False}, lambda answer: answer.groups),
+        (
+            ApiKey.OFFSET_FETCH, 5, {"group_id": "offsets", "topics": [plain, plain], "require_stable": False},
+            lambda answer: [one for topic in answer.topics for one in topic.partitions],
+        ),
+        (
+            ApiKey.METADATA, 12,
+            {
+                "topics": [{"name": f"name {each}", "topic_id": "@plain"} for each in many], "allow_auto_topic_creation": True,
+                "include_cluster_authorized_operations": False, "include_topic_authorized_operations": True,
+            },
+            lambda answer: answer.topics,
+        ),
+    ]  # fmt: skip
+    with world("at once", tmp_path) as (made, runner):
+        for key, version, values, answered in cases:
+            answer = runner.run(made.ends(made.ask(key, version, values)))
+            assert len(answered(answer)) == 1, key

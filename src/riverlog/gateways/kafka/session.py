@@ -35,7 +35,7 @@ from riverlog.gateways.kafka.dispatch import HANDLERS, Address, Call, Hangup
 from riverlog.gateways.kafka.fetch_sessions import FetchSessions
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
-from riverlog.gateways.kafka.wire import EncodeError, encode_response
+from riverlog.gateways.kafka.wire import encode_response
 from riverlog.state.access import Caller
 
 log = logging.getLogger(__name__)
@@ -329,7 +329,7 @@ class KafkaSession:
             counters = self.gateway.broker.telemetry.request(api_key)
             try:
                 parts = () if result is None else self._encode(api_key, version, correlation_id, result, counters)
-            except EncodeError as encode_error:
+            except Exception as encode_error:
                 self._failed(api_key, encode_error)
                 self._hang_up("an internal error, logged above")
                 return

@@ -34,7 +34,8 @@ from riverlog.state.topic_configs import ConfigType
 
 @handles(ApiKey.DESCRIBE_CONFIGS, versions=range(1, 5))
 def describe_configs(call: Call, request: DescribeConfigsRequest) -> DescribeConfigsResponse:
-    return DescribeConfigsResponse(results=[_describe(call, request, resource) for resource in request.resources])
+    once = {(one.resource_type, one.resource_name): one for one in request.resources}  # an answer is much larger than a question
+    return DescribeConfigsResponse(results=[_describe(call, request, resource) for resource in once.values()])
 
 
 def _describe(

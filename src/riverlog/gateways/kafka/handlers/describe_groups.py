@@ -24,7 +24,8 @@ from riverlog.state.groups.commands import GroupState
 @handles(ApiKey.DESCRIBE_GROUPS, versions=range(0, 7))
 async def describe_groups(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse:
     with_operations = call.version >= 3 and request.include_authorized_operations
-    return DescribeGroupsResponse(groups=[await _describe(call, one, with_operations) for one in request.groups])
+    once = dict.fromkeys(request.groups)  # an answer may be much larger than a question
+    return DescribeGroupsResponse(groups=[await _describe(call, one, with_operations) for one in once])
 
 
 async def _describe(call: Call, group_id: str, with_operations: bool) -> DescribedGroup:

@@ -7,6 +7,7 @@ v9 -5 (latest tiered), v11 -6 (earliest pending upload). Nothing is tiered yet: 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, TopicName
@@ -22,7 +23,7 @@ from riverlog.gateways.kafka.schema.list_offsets import (
     ListOffsetsTopicResponse,
 )
 from riverlog.state.access import Operation, Resource, ResourceKind
-from riverlog.storage.contract import Isolation
+from riverlog.storage.contract import Isolation, TimestampedOffset
 
 first_version_of = {-3: 7, -4: 8, -5: 9, -6: 11}
 
@@ -30,38 +31,63 @@ first_version_of = {-3: 7, -4: 8, -5: 9, -6: 11}
 @handles(ApiKey.LIST_OFFSETS, versions=range(1, 12))
 async def list_offsets(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse:
     isolation = Isolation.READ_COMMITTED if request.isolation_level == 1 else Isolation.READ_UNCOMMITTED
-    topics = []
-    for topic in request.topics:
-        partitions = await asyncio.gather(
-            *(_answer(call, TopicName(topic.name), partition, isolation) for partition in topic.partitions)
+    asked = [(TopicName(topic.name), partition) for topic in request.topics for partition in topic.partitions]
+    times = Counter((name, partition.partition_index) for name, partition in asked)
+    questions = [
+        _question(call, name, partition, times[name, partition.partition_index] > 1) for name, partition in asked
+    ]
+    found = iter(
+        await asyncio.gather(
+            *(_find(call, question, isolation) for question in questions if isinstance(question, OffsetQuestion))
         )
-        topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=partitions))
-    return ListOffsetsResponse(throttle_time_ms=0, topics=topics)
+    )
+    outcomes = iter([next(found) if isinstance(question, OffsetQuestion) else question for question in questions])
+    return ListOffsetsResponse(
+        throttle_time_ms=0,
+        topics=[
+            ListOffsetsTopicResponse(
+                name=topic.name,
+                partitions=[_partition(one.partition_index, next(outcomes)) for one in topic.partitions],
+            )
+            for topic in request.topics
+        ],
+    )
 
 
-async def _answer(
-    call: Call, name: TopicName, asked: ListOffsetsPartition, isolation: Isolation
-) -> ListOffsetsPartitionResponse:
+def _question(
+    call: Call, name: TopicName, asked: ListOffsetsPartition, again: bool
+) -> OffsetQuestion | RiverlogError:
+    """What the engine is to be asked, or why not. `again`: the partition is in the request more than once."""
     broker = call.broker
+    if not broker.access.allows(call.caller, Operation.DESCRIBE, Resource(ResourceKind.TOPIC, name)):
+        return RiverlogError(ErrorKind.UNAUTHORIZED, f"not allowed to describe topic {name}")
+    if again:
+        return RiverlogError(ErrorKind.INVALID_REQUEST, f"{name}-{asked.partition_index} is named twice: name it once")
+    topic = broker.topics.by_name.get(name)
+    if topic is None or not 0 <= asked.partition_index < topic.partition_count:
+        return RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"there is no partition {name}-{asked.partition_index}")
+    if asked.timestamp < LATEST and call.version < first_version_of.get(asked.timestamp, 0):
+        return RiverlogError(ErrorKind.UNSUPPORTED_VERSION, f"timestamp {asked.timestamp} is not known to v{call.version}")
+    partition = PartitionId(topic.topic_id, asked.partition_index)
+    return OffsetQuestion(name, partition, asked.timestamp, asked.current_leader_epoch)
+
+
+async def _find(call: Call, question: OffsetQuestion, isolation: Isolation) -> TimestampedOffset | RiverlogError:
     try:
-        if not broker.access.allows(call.caller, Operation.DESCRIBE, Resource(ResourceKind.TOPIC, name)):
-            raise RiverlogError(ErrorKind.UNAUTHORIZED, f"not allowed to describe topic {name}")
-        topic = broker.topics.by_name.get(name)
-        if topic is None or not 0 <= asked.partition_index < topic.partition_count:
-            raise RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"there is no partition {name}-{asked.partition_index}")
-        if asked.timestamp < LATEST and call.version < first_version_of.get(asked.timestamp, 0):
-            raise RiverlogError(ErrorKind.UNSUPPORTED_VERSION, f"timestamp {asked.timestamp} is not known to v{call.version}")
-        question = OffsetQuestion(
-            name, PartitionId(topic.topic_id, asked.partition_index), asked.timestamp, asked.current_leader_epoch
-        )
-        found = await list_offset(broker.engine, broker.access, call.caller, question, isolation)
+        return await list_offset(call.broker.engine, call.broker.access, call.caller, question, isolation)
     except RiverlogError as error:
-        code = error_code(error, ResourceKind.TOPIC)
-        return ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=code)
+        return error
+
+
+def _partition(index: int, outcome: TimestampedOffset | RiverlogError) -> ListOffsetsPartitionResponse:
+    if isinstance(outcome, RiverlogError):
+        return ListOffsetsPartitionResponse(
+            partition_index=index, error_code=error_code(outcome, ResourceKind.TOPIC)
+        )
     return ListOffsetsPartitionResponse(
-        partition_index=asked.partition_index,
+        partition_index=index,
         error_code=0,
-        timestamp=found.timestamp_ms,
-        offset=found.offset,
-        leader_epoch=found.leader_epoch,
+        timestamp=outcome.timestamp_ms,
+        offset=outcome.offset,
+        leader_epoch=outcome.leader_epoch,
     )

@@ -60,14 +60,19 @@ def metadata(call: Call, request: MetadataRequest) -> MetadataResponse | Awaitab
 
 
 def _once_each(asked: Sequence[MetadataRequestTopic]) -> Sequence[MetadataRequestTopic]:
-    return list({(one.topic_id, one.name): one for one in asked}.values())
+    return list({_key(one): one for one in asked}.values())
+
+
+def _key(asked: MetadataRequestTopic) -> TopicId | TopicName:
+    """Whoever gives an id is answered by it, whatever name stands beside it."""
+    if asked.name is None or asked.topic_id != NO_TOPIC_ID:
+        return TopicId(asked.topic_id)
+    return TopicName(asked.name)
 
 
 def _find(call: Call, asked: MetadataRequestTopic) -> Topic | RiverlogError:
     try:
-        if asked.name is None or asked.topic_id != NO_TOPIC_ID:
-            return call.broker.topics.describe(call.caller, TopicId(asked.topic_id))
-        return call.broker.topics.describe(call.caller, TopicName(asked.name))
+        return call.broker.topics.describe(call.caller, _key(asked))
     except RiverlogError as error:
         if error.kind is ErrorKind.UNKNOWN_TOPIC and asked.name is not None:
             try:

@@ -6,7 +6,7 @@ v8 several groups, v9 member ids and epochs (of KIP-848; not looked at for class
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import NO_TOPIC_ID, TopicId
@@ -29,10 +29,11 @@ from riverlog.gateways.kafka.schema.offset_fetch import (
 @handles(ApiKey.OFFSET_FETCH, versions=range(1, 11))
 async def offset_fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse:
     if call.version >= 8:
-        groups = [await _group(call, group, request.require_stable) for group in request.groups]
+        once = {group.group_id: group for group in request.groups}
+        groups = [await _group(call, group, request.require_stable) for group in once.values()]
         return OffsetFetchResponse(groups=groups)
     topics = request.topics
-    asked = None if topics is None else [TopicAsked(one.name, None, one.partition_indexes) for one in topics]
+    asked = None if topics is None else _once_each((one.name, None, one.partition_indexes) for one in topics)
     try:
         fetched = await call.broker.groups.fetch_offsets(call.caller, request.group_id, asked, request.require_stable)
     except RiverlogError as refusal:
@@ -43,6 +44,14 @@ async def offset_fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetchRe
             for topic in fetched
         ]
     )
+
+
+def _once_each(asked: Iterable[tuple[str, TopicId | None, Sequence[int]]]) -> Sequence[TopicAsked]:
+    """Each partition is answered once: metadata make an answer much larger than a question."""
+    merged: dict[tuple[str, TopicId | None], dict[int, None]] = {}
+    for name, topic_id, partitions in asked:
+        merged.setdefault((name, topic_id), {}).update(dict.fromkeys(partitions))
+    return [TopicAsked(name, topic_id, tuple(partitions)) for (name, topic_id), partitions in merged.items()]
 
 
 def _refused(version: int, asked: Sequence[TopicAsked], code: int) -> OffsetFetchResponse:
@@ -75,10 +84,9 @@ async def _group(call: Call, group: OffsetFetchRequestGroup, require_stable: boo
     asked = (
         None
         if group.topics is None
-        else [
-            TopicAsked(topic.name, TopicId(topic.topic_id) if by_id else None, topic.partition_indexes)
-            for topic in group.topics
-        ]
+        else _once_each(
+            (topic.name, TopicId(topic.topic_id) if by_id else None, topic.partition_indexes) for topic in group.topics
+        )
     )
     try:
         fetched = await call.broker.groups.fetch_offsets(call.caller, group.group_id, asked, require_stable)

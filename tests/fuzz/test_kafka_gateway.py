@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import pytest
 
+from riverlog.env.sockets import address_text
 from riverlog.gateways.kafka.dispatch import HANDLERS, load_handlers
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.api_versions import ApiVersionsRequest
@@ -93,11 +94,11 @@ class Watched:
     def left_over(self) -> dict[str, Any]:
         """What is not as it was before anybody came; empty in the end, but for our own connection."""
         broker, gateway = self.server.broker, self.server.gateway
-        ours = self.client.socket.getsockname()
+        ours = address_text(self.client.socket.getsockname())
         descriptors = getattr(broker.engine, "descriptors", ())
         pinned = sum(segment.users for segment in getattr(descriptors, "_open", ()))
         left = {
-            "sessions": [one.transport.peer for one in gateway.open if one.transport.socket.getpeername() != ours],
+            "sessions": [one.transport.peer for one in gateway.open if one.transport.peer != ours],
             "transports": len(self.server.listeners[0].transports) - 1,
             "waiting for bytes": len(gateway.waiting),
             "bytes in flight": gateway.bytes_in_flight,

@@ -8,6 +8,7 @@ never copied. What looks inside batches is in `broker/validation.py`.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -111,7 +112,10 @@ class Producing:
             outcomes.append(None)
             places.append(place)
             appends.append(Append(PartitionId(topic.topic_id, index), records, header))
-        return _Checked(outcomes, appends, places, looks)
+        checked = _Checked(outcomes, appends, places, looks)
+        if len(appends) > 1 and len({append.partition for append in appends}) < len(appends):
+            return _without_repeated(checked)
+        return checked
 
     def _append(self, writes: Sequence[Write], checked: _Checked, acks: Acks) -> Outcomes | Awaitable[Outcomes]:
         appended = self.engine.append(checked.appends, acks) if checked.appends else ()
@@ -181,6 +185,23 @@ class Producing:
             if lane.tail is mine:
                 lane.tail = None
         return outcome if isinstance(outcome, Sequence) else await outcome
+
+
+def _without_repeated(checked: _Checked) -> _Checked:
+    """The same request without the batches of partitions that are in it more than once."""
+    times = Counter(append.partition for append in checked.appends)
+    error = RiverlogError(ErrorKind.INVALID_RECORD, "more than one batch for the partition in one request; send exactly one")
+    looks = set(checked.looks)
+    left = _Checked(checked.outcomes, [], [], [])
+    for number, (append, place) in enumerate(zip(checked.appends, checked.places, strict=True)):
+        if times[append.partition] > 1:
+            checked.outcomes[place] = Refused(error)
+            continue
+        if number in looks:
+            left.looks.append(len(left.appends))
+        left.appends.append(append)
+        left.places.append(place)
+    return left
 
 
 def _after_looks(checked: _Checked, looked: Sequence[Append | RiverlogError]) -> _Checked:

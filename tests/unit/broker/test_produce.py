@@ -181,3 +181,22 @@ def test_transactional_batches_are_refused_until_they_are_served() -> None:
         assert outcomes[0].error.kind is ErrorKind.INVALID_TXN_STATE
 
     run(story, settings=BrokerSettings())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_partition_that_is_in_a_request_twice_gets_neither_batch(late: bool) -> None:
+    """A batch that must be looked into keeps its place behind one that was taken out."""
+
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t", partitions=2)
+        compacted = await make_topic(broker, "c", cleanup_policy="compact")
+        writes = [Write(topic, 0, batch(b"a")), Write(topic, 0, batch(b"b")), Write(compacted, 0, batch(b"c"))]
+        writes += [Write(topic, 1, batch(b"d")), Write(compacted, 7, batch(b"e"))]
+        outcomes = await settled(broker.producing.produce(LIBRARY_CALLER, writes, Acks.ALL, Lane()))
+        kinds = [outcome.error.kind if isinstance(outcome, Refused) else None for outcome in outcomes]
+        assert kinds == [ErrorKind.INVALID_RECORD, ErrorKind.INVALID_RECORD, None, None, ErrorKind.UNKNOWN_TOPIC]
+        assert await values(broker, PartitionId(topic.topic_id, 0)) == []
+        assert await values(broker, PartitionId(topic.topic_id, 1)) == [b"d"]
+        assert await values(broker, PartitionId(compacted.topic_id, 0)) == [b"c"]
+
+    run(story, late=late)

@@ -81,7 +81,10 @@ def test_listening_to_the_world_needs_a_word(tmp_path: Path, option: str) -> Non
 def test_a_port_in_use_is_one_line(serve: Serve, tmp_path: Path) -> None:
     code, said = refused(tmp_path / "other", kafka=serve.address)
     assert code == 1
-    assert said == f"riverlog: cannot listen on {serve.address}: Address already in use\n"
+    assert said == (
+        f"riverlog: cannot listen on {serve.address}: Address already in use: "
+        "stop who listens there, or give another port (0: a free one)\n"
+    )
 
 
 def test_without_assertions_it_does_not_start(tmp_path: Path) -> None:

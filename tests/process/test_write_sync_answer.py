@@ -69,7 +69,7 @@ class Traced:
         self.path = path
 
     def calls_after_the_end(self) -> list[SystemCall]:
-        last_line = re.compile(rf"^{self.serve.pid} \+\+\+ killed by SIGKILL", re.M)
+        last_line = re.compile(rf"^{self.serve.pid} +\+\+\+ killed by SIGKILL", re.M)
         self.serve.kill()
         until = time.monotonic() + 20
         while last_line.search(text := self.path.read_text("utf-8", "replace")) is None:

@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 
 def main() -> None:
     """The entry point. Exit codes: 0 done, 1 it did not work, 2 the command line or a setting was wrong."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # started with it closed, as in `riverlog topic list >&-`
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it lasts as long as the process
     raise SystemExit(run(sys.argv[1:]))
 
 

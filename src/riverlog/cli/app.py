@@ -48,7 +48,7 @@ def run_command(tokens: Sequence[str]) -> int:
         try:
             status = app(list(tokens), exit_on_error=False, print_error=False)
         except CycloptsError as error:
-            say(f"{error} (riverlog {' '.join(_command_of(tokens))}--help says more)")
+            say(f"{error} ({' '.join(['riverlog', *_command_of(tokens)])} --help says more)")
             return WRONG_USE
         return status if isinstance(status, int) else 0
 
@@ -56,11 +56,15 @@ def run_command(tokens: Sequence[str]) -> int:
 
 
 def _command_of(tokens: Sequence[str]) -> list[str]:
-    """The words that name a command, each with a blank after it."""
-    words = [token for token in tokens[:2] if not token.startswith("-")]
-    if not words or words[0] not in ("serve", "topic", "produce", "consume", "group", "dump", "verify"):
-        return []
-    return [f"{word} " for word in (words if words[0] in ("topic", "group") else words[:1])]
+    """The words at the beginning that name a command that there is."""
+    words: list[str] = []
+    known = app
+    for token in tokens:
+        if token not in known or token.startswith("-"):
+            break
+        known = known[token]
+        words.append(token)
+    return words
 
 
 @app.command

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient, TopicMetadata
 
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:9092"
+_UNREACHABLE: Final = "can the address be reached that the broker tells its clients (`serve --advertise`)?"
 connect_seconds_max: Final = 3.0
 answer_seconds_max: Final = 15.0
 
@@ -62,13 +63,15 @@ def admin(bootstrap: str) -> AdminClient:
 
 @contextmanager
 def explained(bootstrap: str) -> Iterator[None]:
-    """Turns errors of the client into CommandError."""
+    """Turns errors of the client into CommandError, and what the client itself refuses to ask (a ValueError) too."""
     from confluent_kafka import KafkaException
 
     try:
         yield
     except KafkaException as error:
         raise CommandError(explain(error.args[0], bootstrap)) from error
+    except (ValueError, OverflowError) as error:
+        raise CommandError(f"the client refuses to ask for that: {error}", WRONG_USE) from error
 
 
 def explain(error: Any, bootstrap: str) -> str:
@@ -83,6 +86,11 @@ def explain(error: Any, bootstrap: str) -> str:
         KafkaError.GROUP_ID_NOT_FOUND: "`riverlog group list` shows what there is",
         KafkaError.NON_EMPTY_GROUP: "stop its consumers first",
         KafkaError.MSG_SIZE_TOO_LARGE: "raise the topic's max.message.bytes",
+        KafkaError._UNKNOWN_PARTITION: "`riverlog topic describe` shows those that there are",
+        KafkaError.TOPIC_EXCEPTION: "use letters a-z and A-Z, digits, '.', '_' and '-'",
+        KafkaError.INVALID_TIMESTAMP: "the topic's message.timestamp.before.max.ms and .after.max.ms say what it takes",
+        KafkaError.LEADER_NOT_AVAILABLE: _UNREACHABLE,
+        KafkaError._MSG_TIMED_OUT: _UNREACHABLE,
     }.get(error.code())
     if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
         return f"the broker at {bootstrap} does not answer as a Kafka broker would ({said}): is the address right?"

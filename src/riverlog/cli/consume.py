@@ -22,6 +22,7 @@ from riverlog.cli.shape import to_json
 
 poll_seconds: Final = 0.25
 messages_at_once: Final = 1_000
+fetch_pause_ms: Final = 10  # while the client's queue is full; its own default, a second, is when we have nothing to print
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,7 @@ class _Reader:
             "enable.auto.commit": self.arguments.group is not None,
             "enable.auto.offset.store": False,
             "enable.partition.eof": self.arguments.to_end,
+            "fetch.queue.backoff.ms": fetch_pause_ms,
             "auto.offset.reset": "latest" if latest else "earliest",
             "error_cb": self._on_error,
         }

@@ -49,7 +49,7 @@ def guarded(command: Callable[[], int]) -> int:
         forget_stdout()
         return DONE
     except OSError as error:
-        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        say(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
         return FAILED
 
 

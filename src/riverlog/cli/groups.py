@@ -21,7 +21,8 @@ def show_all(bootstrap: str, json: bool) -> int:
     with explained(bootstrap):
         listed = client.list_consumer_groups(request_timeout=answer_seconds_max).result()
     if listed.errors and not listed.valid:
-        raise CommandError(explain(listed.errors[0].args[0], bootstrap))
+        error = listed.errors[0]  # a KafkaError; an exception with one in other versions of the client
+        raise CommandError(explain(getattr(error, "args", (error,))[0], bootstrap))
     rows = sorted((one.group_id, one.state.name.lower()) for one in listed.valid)
     if json:
         print_json([{"group": name, "state": state} for name, state in rows])

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
 from riverlog.base.limits import request_bytes_max
+from riverlog.base.units import INT32_MAX
 from riverlog.cli.client import configuration, explain, explained
 from riverlog.cli.errors import DONE, WRONG_USE, CommandError, say
 from riverlog.cli.output import print_json
@@ -27,6 +28,8 @@ def produce(
         raise CommandError("--json lines have keys of their own: leave -K out", WRONG_USE)
     if separator == "":
         raise CommandError("-K needs a separator, such as -K :", WRONG_USE)
+    if partition is not None and not 0 <= partition <= INT32_MAX:
+        raise CommandError(f"-p {partition}: give a partition's number, 0 or more; without -p the key decides", WRONG_USE)
     if compression not in COMPRESSIONS:
         raise CommandError(f"-z {compression}: give one of {', '.join(COMPRESSIONS)}", WRONG_USE)
     with _opened(source) as lines:
@@ -54,12 +57,14 @@ class _Delivery:
         self.placed: dict[str, Any] = {} if partition is None else {"partition": partition}
         self.acknowledged = 0
         self.failed: str | None = None
+        self.told_of_loss = False
         settings = configuration(bootstrap, **{
             "enable.idempotence": True,
             "compression.type": compression,
             "partitioner": "murmur2_random",  # as the Java client places keys
             "message.max.bytes": request_bytes_max,  # so that the broker's limit is the one that counts
             "message.timeout.ms": round(flush_seconds_max * 1000),
+            "error_cb": self.on_error,
         })  # fmt: skip
         with explained(bootstrap):
             self.producer = Producer(settings)
@@ -87,6 +92,14 @@ class _Delivery:
         self.check()
         if left:
             raise CommandError(f"{left:,} records were not acknowledged within {flush_seconds_max:.0f} s")
+
+    def on_error(self, error: Any) -> None:
+        """The client's own troubles: it goes on trying until the records' time is over, and says so once."""
+        from confluent_kafka import KafkaError
+
+        if not self.told_of_loss and error.code() in (KafkaError._RESOLVE, KafkaError._ALL_BROKERS_DOWN):
+            self.told_of_loss = True
+            say(f"{error.str()}: trying for {flush_seconds_max:.0f} s (Ctrl-C ends)")
 
     def delivered(self, error: Any, message: Any) -> None:
         if error is None:

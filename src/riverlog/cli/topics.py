@@ -38,6 +38,8 @@ def create(
     config = parse_configs(configs)
     if partitions is not None and partitions < 1:
         raise CommandError(f"-p {partitions}: give at least one partition", WRONG_USE)
+    if replicas is not None and replicas < 1:
+        raise CommandError(f"-r {replicas}: give at least one replica, or leave -r out", WRONG_USE)
     client = admin(bootstrap)
     from confluent_kafka.admin import NewTopic
 

@@ -14,6 +14,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from errno import EADDRINUSE
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from riverlog.base.limits import receive_buffer_bytes
@@ -386,7 +387,11 @@ class Listener:
 
 def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
     """A bound, listening, non-blocking socket. Raises OSError with the address in its text."""
-    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    family, kind, proto, _, address = found[0]
     listening = socket.socket(family, kind, proto)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -397,7 +402,8 @@ def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
         listening.listen(backlog)
     except OSError as error:
         listening.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        advice = ": stop who listens there, or give another port (0: a free one)" if error.errno == EADDRINUSE else ""
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}{advice}") from error
     return listening
 
 

@@ -49,6 +49,8 @@ def test_the_client_is_told_to_be_silent(listener: socket.socket) -> None:
         (KafkaError.UNKNOWN_TOPIC_OR_PART, "`riverlog topic list` shows what there is"),
         (KafkaError.NON_EMPTY_GROUP, "stop its consumers first"),
         (KafkaError._TRANSPORT, "the broker at h:1 does not answer as a Kafka broker would"),
+        (KafkaError.LEADER_NOT_AVAILABLE, "the address be reached that the broker tells its clients"),
+        (KafkaError._MSG_TIMED_OUT, "the address be reached that the broker tells its clients"),
         (KafkaError.INVALID_PARTITIONS, ""),
     ],
 )

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 
 from riverlog.demo.broker import DemoBroker
 from riverlog.env.clock import SystemClock
@@ -56,6 +57,21 @@ def test_json_pipes_into_produce_binary_safe(run: Run, riverlog_topic: str) -> N
     assert run("produce", f"{riverlog_topic}-copy", "--json", stdin=said.encode()).status == 0
     again = run("consume", f"{riverlog_topic}-copy", "-e", "--json").out
     assert again.replace("-copy", "") == said
+
+
+def test_a_full_queue_of_the_client_is_no_pause_of_a_second(
+    run: Run, riverlog_topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka stops fetching at 100,000 records; its default for going on again made large topics slow to print."""
+    seen: list[dict[str, Any]] = []
+
+    def noted(settings: dict[str, Any]) -> Consumer:
+        seen.append(settings)
+        return Consumer(settings)
+
+    monkeypatch.setattr("confluent_kafka.Consumer", noted)
+    assert run("consume", riverlog_topic, "-e").status == 0
+    assert [one["fetch.queue.backoff.ms"] for one in seen] == [10]
 
 
 def test_an_empty_topic_ends_at_once(run: Run, riverlog_topic: str) -> None:

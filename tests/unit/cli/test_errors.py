@@ -24,6 +24,7 @@ def raises(error: BaseException) -> int:
         (RiverlogError(ErrorKind.STORAGE, "the disk is full"), 1, "riverlog: the disk is full\n"),
         (RiverlogError(ErrorKind.INVALID_CONFIG, "not so"), 2, "riverlog: not so\n"),
         (KeyboardInterrupt(), 1, ""),
+        (OSError(28, "No space left on device"), 1, "riverlog: No space left on device\n"),
         (FileNotFoundError(2, "No such file or directory", "/x"), 1, "riverlog: /x: No such file or directory\n"),
     ],
 )
@@ -48,3 +49,12 @@ def test_a_reader_who_has_had_enough_ends_it_quietly() -> None:
     os.close(reading)
     assert process.communicate(timeout=30)[1] == b""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("closed", ["1", "0"])
+def test_a_closed_standard_stream_is_no_traceback(closed: str) -> None:
+    """As `riverlog --help >&-`."""
+    line = f'exec {closed}>&-; exec "$@"'
+    command = [sys.executable, "-c", "from riverlog.cli import main; main()", "--help"]
+    done = subprocess.run(["sh", "-c", line, "sh", *command], capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -34,6 +34,16 @@ def test_list_and_describe(run: Run, group: str) -> None:
     ]
 
 
+def test_who_is_no_broker_is_told_of_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client gives such errors as values, not as exceptions."""
+    monkeypatch.setattr("riverlog.cli.groups.answer_seconds_max", 1.0)
+    with Broker(http="127.0.0.1:0") as broker:
+        done = run("group", "list", "-b", str(broker.http_address))
+    assert done.status == 1
+    assert done.err.count("\n") == 1
+    assert "does not answer as a Kafka broker would" in done.err
+
+
 def test_reset_tells_its_plan_and_does_it_when_told(run: Run, group: str) -> None:
     done = run("group", "reset", group, "--to", "earliest")
     assert "nothing was changed: --execute does it" in done.out

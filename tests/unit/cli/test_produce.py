@@ -63,6 +63,8 @@ def test_a_malformed_line_is_named_and_what_came_before_is_kept(run: Run, riverl
         (("-K", ""), 2, "-K needs a separator"),
         (("-K", ":", "--json"), 2, "leave -K out"),
         (("-z", "rar"), 2, "give one of none, gzip"),
+        (("-p", "-1"), 2, "give a partition's number"),
+        (("-p", "7"), 1, "`riverlog topic describe` shows those that there are"),
         (("/none/there",), 1, "cannot read /none/there: No such file"),
         (("-b", "127.0.0.1:1"), 1, "no broker at 127.0.0.1:1 (connection refused): start one with `riverlog serve`"),
         (("-b", "nowhere"), 2, "give HOST:PORT"),

@@ -214,10 +214,15 @@ def test_a_port_that_is_taken_is_named() -> None:
     taken = listen("127.0.0.1", 0)
     try:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"127.0.0.1:{port}"):
+        with pytest.raises(OSError, match=f"127.0.0.1:{port}: .*give another port"):
             listen("127.0.0.1", port)
     finally:
         taken.close()
+
+
+def test_a_name_that_nobody_knows_is_named() -> None:
+    with pytest.raises(OSError, match=r"cannot listen on nowhere\.invalid:9092: "):
+        listen("nowhere.invalid", 9092)
 
 
 def test_addresses() -> None:

@@ -42,7 +42,36 @@ def test_what_is_no_file_of_ours_is_wrong_use(tmp_path: Path, capsys: pytest.Cap
     assert run(["dump", str(tmp_path / "picture.png")]) == 2
     assert "picture.png is not a file of a data directory" in capsys.readouterr().err
     assert run(["dump", str(tmp_path / "00000000000000000000.log")]) == 1
-    assert "No such file" in capsys.readouterr().err
+    assert "there is no such file" in capsys.readouterr().err
+    assert run(["dump", str(tmp_path)]) == 2
+    assert "is a directory: give one file of it" in capsys.readouterr().err
+
+
+def test_of_the_catalog_dump_says_what_reads_it(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["dump", str(directory / "catalog.db")]) == 2
+    assert "`sqlite3 catalog.db .dump` reads it" in capsys.readouterr().err
+
+
+def test_a_catalog_that_is_damaged_or_missing_is_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And verify leaves it as it was."""
+    path = directory / "catalog.db"
+    sound = path.read_bytes()
+    for content, said in (
+        (None, "is missing"),
+        (b"no database" * 1000, "is damaged: file is not a database"),
+        (b"", "is damaged: no such table: rows"),
+        (sound[:4096] + b"\xff" * 4096 + sound[8192:], "is damaged"),
+    ):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        try:
+            assert run(["verify", str(directory)]) == 1
+            assert f"{path}: {said}" in capsys.readouterr().out
+            assert content is None or path.read_bytes() == content
+        finally:
+            path.write_bytes(sound)
+    assert run(["verify", str(directory)]) == 0
 
 
 def test_a_sound_directory_is_said_to_be_sound(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.limits import partitions_per_topic_max
 from riverlog.base.units import DAY_MS, INT32_MAX, INT64_MAX, MIB, MINUTE_MS
 from riverlog.broker.settings import BrokerSettings
 from riverlog.server.addresses import HostPort, is_loopback, parse_host_port, parse_listeners
@@ -58,7 +59,7 @@ class Numeric(NamedTuple):
 
 
 BROKER_NUMBERS: Final[Mapping[str, Numeric]] = {
-    "num.partitions": Numeric("num_partitions", 1),
+    "num.partitions": Numeric("num_partitions", 1, partitions_per_topic_max),
     "default.replication.factor": Numeric("default_replication_factor", 1, 2**15 - 1),
     "message.max.bytes": Numeric("message_bytes_max", 0),
     "socket.request.max.bytes": Numeric("request_bytes_max", 1024),
@@ -207,7 +208,9 @@ def _topic_defaults(values: Mapping[str, str]) -> dict[str, str]:
     try:
         return topic_defaults(values)
     except RiverlogError as error:
-        raise SettingsError(f"setting {error.message}") from error
+        named, _, what = error.message.partition(": ")
+        said = what if what.startswith(named) else error.message  # where topic and broker call it the same
+        raise SettingsError(f"setting {said}") from error
 
 
 def _storage(values: Mapping[str, str]) -> LocalSettings:

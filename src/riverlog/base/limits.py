@@ -17,6 +17,7 @@ fetch_sessions_max: Final = 1_000  # max.incremental.fetch.session.cache.slots
 receive_buffer_bytes: Final = 256 * KIB
 topic_name_length_max: Final = 249
 partitions_per_topic_max: Final = 100_000
+partitions_per_request_max: Final = 10_000  # made by one CreateTopics, as in Kafka
 group_members_max: Final = 10_000  # group.max.size
 kept_text_length_max: Final = 8_000  # characters of a name or a config; an old Kafka answer carries 32,767 bytes
 offset_metadata_bytes_max: Final = 4 * KIB  # offset.metadata.max.bytes

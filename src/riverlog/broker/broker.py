@@ -8,7 +8,7 @@ from riverlog.broker.produce import Producing
 from riverlog.broker.producer_ids import ProducerIds
 from riverlog.broker.settings import BrokerSettings
 from riverlog.broker.telemetry import Telemetry
-from riverlog.broker.topics import Topics
+from riverlog.broker.topics import Topic, Topics
 from riverlog.catalog.contract import Catalog
 from riverlog.env.clock import Clock
 from riverlog.env.entropy import Entropy
@@ -51,6 +51,12 @@ class Broker:
         self.producing = Producing(engine, access, clock, executor, self.tasks, self.telemetry)
         self.fetching = Fetching(engine, access, self.telemetry)
         self.producer_ids = ProducerIds(catalog, entropy)
+        topics.watch(self._topic_changed)
+
+    def _topic_changed(self, before: Topic | None, after: Topic | None) -> None:
+        """The counters of a topic go with it."""
+        if before is not None and after is None:
+            self.telemetry.topics.pop(before.topic_id, None)
 
     async def close(self) -> None:
         self.fetching.close()

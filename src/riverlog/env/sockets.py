@@ -67,6 +67,10 @@ class Session(Protocol):
         """The connection is gone; called once."""
         ...
 
+    def idle_ms(self, now_ms: int) -> int:
+        """How long nothing was seen of the client, at that moment of the monotonic clock."""
+        ...
+
 
 class _Done:
     """Stands in the queue behind the last part of something pinned."""

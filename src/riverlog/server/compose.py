@@ -35,6 +35,7 @@ from riverlog.storage.contract import Durability, LogEngine, TopicLog
 log = logging.getLogger(__name__)
 
 drain_seconds_max: Final = 5.0
+idle_check_seconds_max: Final = 30.0
 drain_step_seconds: Final = 0.01
 
 
@@ -120,7 +121,7 @@ class Server:
             )
             self.listeners.append(web)
             self.http = HostPort(*web.address)
-        self.gateway.watch_idle(kafka)
+        self.tasks.start(self._close_idle(), name="close idle connections")
         for listener in self.listeners:
             listener.start()
 
@@ -128,6 +129,19 @@ class Server:
         from riverlog.server.http import http_session  # h11 is imported by the first HTTP connection
 
         return http_session(self, transport)
+
+    async def _close_idle(self) -> None:
+        """Closes connections that sent nothing for `connections.max.idle.ms`."""
+        clock = self.broker.clock
+        idle_ms_max = self.settings.broker.connections_idle_ms_max
+        while True:
+            await clock.sleep(min(idle_check_seconds_max, idle_ms_max / 1000))
+            now_ms = clock.monotonic_ms()
+            for listener in self.listeners:
+                for transport in list(listener.transports):
+                    if transport.session is not None and transport.session.idle_ms(now_ms) >= idle_ms_max:
+                        log.debug("%s: %s was idle; closed", listener.name, transport.peer)
+                        transport.close()
 
     async def create_topic(self, caller: Caller, name: str, partitions: int, configs: Mapping[str, str]) -> None:
         """Raises RiverlogError."""
@@ -232,7 +246,7 @@ async def _in_directory(
     from riverlog.storage.local.engine import LocalEngine
 
     directory = str(settings.data_dir)
-    opened: list[tuple[Catalog, Topics]] = []
+    opened: list[tuple[SqliteCatalog, Topics]] = []
 
     async def topics_of_catalog() -> Sequence[TopicLog]:
         executor = ThreadExecutor("catalog")
@@ -248,6 +262,7 @@ async def _in_directory(
     )
     stack.push_async_callback(engine.close)
     catalog, topics = opened[0]
+    engine.starts = catalog.starts  # the epoch of the leases that fences are made of
     await topics.attach(engine)
     stack.push_async_callback(topics.close)
     return Stores(catalog, topics, engine, engine.cluster_id, engine.node_id)

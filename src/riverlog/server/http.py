@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def http_session(server: Server, transport: Transport) -> HttpSession:
     pages = {"/metrics": lambda: metrics(server), "/healthz": lambda: health(server)}
-    return HttpSession(transport, pages, server.tasks)
+    return HttpSession(transport, pages, server.tasks, server.broker.clock.monotonic_ms())
 
 
 def metrics(server: Server) -> Answer:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from riverlog.base.errors import ErrorKind
-from riverlog.base.ids import Offset, PartitionId
+from riverlog.base.ids import Offset, PartitionId, TopicName
 from riverlog.broker.broker import Broker
 from riverlog.broker.produce import Lane, Outcomes, Write
 from riverlog.broker.settings import BrokerSettings
@@ -200,3 +200,14 @@ def test_a_partition_that_is_in_a_request_twice_gets_neither_batch(late: bool) -
         assert await values(broker, PartitionId(compacted.topic_id, 0)) == [b"c"]
 
     run(story, late=late)
+
+
+def test_the_counters_of_a_deleted_topic_go_with_it() -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t")
+        await settled(broker.producing.produce(LIBRARY_CALLER, [Write(topic, 0, batch())], Acks.ALL, Lane()))
+        assert topic.topic_id in broker.telemetry.topics
+        await broker.topics.delete(LIBRARY_CALLER, [TopicName("t")])
+        assert not broker.telemetry.topics
+
+    run(story)

@@ -38,12 +38,14 @@ def plain(status: int, text: str) -> Answer:
 
 
 class HttpSession:
-    def __init__(self, transport: Transport, pages: Mapping[str, Page], tasks: Tasks) -> None:
+    def __init__(self, transport: Transport, pages: Mapping[str, Page], tasks: Tasks, now_ms: int = 0) -> None:
         self.transport = transport
         self.pages = pages
         self.tasks = tasks
         self.connection = h11.Connection(h11.SERVER, max_incomplete_event_size=event_bytes_max)
         self.gone = False
+        self._bytes_in = 0
+        self._active_ms = now_ms
 
     def input_buffer(self) -> memoryview | None:
         return None
@@ -57,6 +59,12 @@ class HttpSession:
 
     def closed(self) -> None:
         self.gone = True
+
+    def idle_ms(self, now_ms: int) -> int:
+        if self.transport.bytes_in != self._bytes_in or self.transport.paused & BUSY:
+            self._bytes_in = self.transport.bytes_in
+            self._active_ms = now_ms
+        return now_ms - self._active_ms
 
     def _go_on(self) -> None:
         """Answers the next request that is whole. The socket rests while an answer is under way."""

@@ -20,7 +20,7 @@ from riverlog.broker.broker import Broker
 from riverlog.broker.produce import Lane
 from riverlog.broker.telemetry import RequestCounters
 from riverlog.catalog.contract import CatalogUnavailable
-from riverlog.env.sockets import Listener, Transport, unmapped
+from riverlog.env.sockets import Transport, unmapped
 from riverlog.env.tasks import Tasks
 from riverlog.gateways.kafka.connection import (
     BufferPool,
@@ -45,7 +45,6 @@ IN_FLIGHT: Final = 2
 ALL_IN_FLIGHT: Final = 4
 NO_ROOM: Final = 8
 STOPPING: Final = 16
-idle_check_seconds_max: Final = 30.0
 turn_seconds: Final = 0.1  # without a byte after which the turn of a connection with much in flight ends, and
 turns_in_a_row_max: Final = 10  # so many of them with bytes
 short_read_bytes: Final = 16 * KIB  # that are read at a time, and held for a new frame, while there is too much
@@ -141,21 +140,6 @@ class KafkaGateway:
     def busy(self) -> bool:
         """Something is unanswered, or not sent yet."""
         return any(session.connection.requests_in_flight or not session.transport.idle for session in self.open)
-
-    def watch_idle(self, listener: Listener) -> None:
-        """Closes connections that sent nothing for `connections.max.idle.ms`."""
-        self.tasks.start(self._watch_idle(listener), name="close idle connections")
-
-    async def _watch_idle(self, listener: Listener) -> None:
-        clock = self.broker.clock
-        idle_ms_max = self.broker.settings.connections_idle_ms_max
-        while True:
-            await clock.sleep(min(idle_check_seconds_max, idle_ms_max / 1000))
-            now_ms = clock.monotonic_ms()
-            for session in list(self.open):
-                if session.idle_since(now_ms) >= idle_ms_max:
-                    log.debug("%s: %s was idle; closed", listener.name, session.transport.peer)
-                    session.transport.close()
 
 
 class KafkaSession:
@@ -379,7 +363,7 @@ class KafkaSession:
             self.transport.resume(NO_ROOM)
             self._go_on()
 
-    def idle_since(self, now_ms: int) -> int:
+    def idle_ms(self, now_ms: int) -> int:
         """Milliseconds since something was last seen of the client. It is not idle while a request is in flight, nor while
         we do not read what it sends."""
         waits = self.connection.requests_in_flight or self.transport.paused & ~Transport.PEER_IS_SLOW

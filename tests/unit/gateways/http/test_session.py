@@ -11,6 +11,8 @@ from riverlog.gateways.http.session import Answer, HttpSession, once, plain
 
 class FakeTransport:
     peer = "127.0.0.1:1"
+    bytes_in = 0
+    paused = 0
 
     def __init__(self) -> None:
         self.sent = bytearray()
@@ -90,3 +92,14 @@ def test_a_body_that_is_still_coming_ends_the_connection_after_the_refusal() -> 
     text, transport = talk(b"POST /text HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nstart")
     assert text.startswith("HTTP/1.1 405")
     assert transport.is_closed
+
+
+def test_idleness_counts_from_the_last_byte() -> None:
+    transport = FakeTransport()
+    session = HttpSession(transport, {}, Tasks("test"), now_ms=1000)  # type: ignore[arg-type]
+    assert session.idle_ms(1500) == 500
+    transport.bytes_in = 10
+    assert session.idle_ms(2000) == 0
+    assert session.idle_ms(2700) == 700
+    transport.paused = -1
+    assert session.idle_ms(2800) == 0, "an answer is under way"

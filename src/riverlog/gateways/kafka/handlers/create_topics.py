@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from riverlog.base.errors import RiverlogError
+from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.limits import partitions_per_request_max, partitions_per_topic_max
 from riverlog.broker.topics import Topic
 from riverlog.gateways.kafka.dispatch import Call, handles
 from riverlog.gateways.kafka.errors import error_code
@@ -28,9 +29,27 @@ from riverlog.state.topics import TopicSpec
 @handles(ApiKey.CREATE_TOPICS, versions=range(2, 8))
 async def create_topics(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse:
     specs = [_spec(topic) for topic in request.topics]
+    if (count := _partition_count(call, specs)) > partitions_per_request_max:
+        refusal = RiverlogError(
+            ErrorKind.POLICY_VIOLATION,
+            f"{count} partitions are asked for in one request; ask for at most {partitions_per_request_max} at a time",
+        )
+        return CreateTopicsResponse(
+            topics=[_result(call, name, refusal) for name in {spec.name: None for spec in specs}]
+        )
     outcomes = await call.broker.topics.create(call.caller, specs, validate_only=request.validate_only)
     results = {spec.name: _result(call, spec.name, outcome) for spec, outcome in zip(specs, outcomes, strict=True)}
     return CreateTopicsResponse(topics=list(results.values()))
+
+
+def _partition_count(call: Call, specs: Sequence[TopicSpec]) -> int:
+    """Of all topics together. A topic that is refused for another reason counts as one."""
+    default = call.broker.settings.num_partitions
+    counts = (
+        max(1, spec.partition_count, len(spec.assignments or ()), default * (spec.partition_count == -1))
+        for spec in specs
+    )
+    return sum(count if count <= partitions_per_topic_max else 1 for count in counts)
 
 
 def _spec(topic: CreatableTopic) -> TopicSpec:
@@ -67,8 +86,6 @@ def _result(call: Call, name: str, outcome: Topic | RiverlogError) -> CreatableT
 def _configs(call: Call, topic: Topic) -> Sequence[CreatableTopicConfigs]:
     """Raises UNAUTHORIZED: the topic is made, and its configs are not told."""
     return [
-        CreatableTopicConfigs(
-            name=entry.name, value=entry.value, read_only=entry.read_only, config_source=entry.source
-        )
+        CreatableTopicConfigs(name=entry.name, value=entry.value, read_only=entry.read_only, config_source=entry.source)
         for entry in call.broker.topics.describe_configs_of(call.caller, topic, None)
     ]

@@ -168,3 +168,17 @@ def test_denied() -> None:
             assert list(result.configs or ()) == []
 
     run(story)
+
+
+def test_a_request_for_too_many_partitions_is_refused_whole() -> None:
+    async def story() -> None:
+        async with topic_world() as world:
+            results = await create(world, topic("a", 9_999), topic("b", 2), topic("b", 2))
+            assert [(result.name, result.error_code) for result in results] == [
+                ("a", ErrorCode.POLICY_VIOLATION),
+                ("b", ErrorCode.POLICY_VIOLATION),
+            ]
+            assert "10000" in str(results[0].error_message)
+            assert not world.topics.by_name
+
+    run(story)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -282,6 +282,7 @@ class LocalPartition:
             return None
         descriptors = self.world.descriptors
         self.unsynced_segments = []
+        segments = [segment for segment in segments if not segment.doomed]  # of what left the log nothing has to stay
         files = [descriptors.borrow(segment) for segment in segments]
         for segment in segments:
             segment.unsynced = False
@@ -315,7 +316,7 @@ class LocalPartition:
         self._release(pending)
         if self.failure is not None:
             return
-        self.durable = Place(pending.end, pending.segment, pending.position)
+        self.durable = self._kept(Place(pending.end, pending.segment, pending.position))
         if self.config.durability is Durability.FSYNC and pending.end > self.high.offset:
             self._move_high(self.durable)
         self.answer(pending.end)
@@ -352,6 +353,11 @@ class LocalPartition:
         if self.subscribers:
             self.world.moved(self)
 
+    def _kept(self, durable: Place) -> Place:
+        """A durable end in what retention has removed is one at the beginning of what is left: a cut may go no further back."""
+        first = self.segments[0]
+        return durable if durable.offset > first.base_offset else Place(first.base_offset, first, 0)
+
     def set_durability(self, durability: Durability) -> None:
         """After the topic's configuration was changed. The high watermark never falls."""
         if durability is Durability.PAGE_CACHE and self.segments and self.log_end > self.high.offset:
@@ -364,12 +370,15 @@ class LocalPartition:
         del self.segments[:count], self.bases[:count]
         self.log_start = max(self.log_start, Offset(self.bases[0]))
         self.epochs.truncate_before(self.log_start)
+        self.durable = self._kept(self.durable)
         return doomed
 
     def adopt(self, fresh: LocalPartition, epoch: LeaderEpoch) -> None:
-        """After a cut: goes on with what was read again from the disk."""
-        self.segments, self.bases = fresh.segments, fresh.bases
-        self.log_start, self.log_end = fresh.log_start, fresh.log_end
+        """After a cut: goes on with what was read again from the disk. Segments that retention took, whose removal is under
+        way, do not come back, and the log start does not fall."""
+        gone = bisect_left(fresh.bases, self.bases[0]) if self.bases else 0
+        self.segments, self.bases = fresh.segments[gone:], fresh.bases[gone:]
+        self.log_start, self.log_end = max(self.log_start, fresh.log_start), fresh.log_end
         self.durable, self.high, self.tail = fresh.durable, fresh.high, fresh.tail
         self.epochs, self.leader_epoch = fresh.epochs, epoch
         self.producers, self.snapshot_offsets = fresh.producers, fresh.snapshot_offsets

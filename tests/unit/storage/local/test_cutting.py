@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from riverlog.base.errors import ErrorKind
+from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset
+from riverlog.base.units import DAY_MS
 from riverlog.storage.contract import Acks, Appended, Durability, EpochEnd, LogConfig, Refused, TopicLog
+from riverlog.storage.local.engine import LocalEngine
 from riverlog.testing.conformance.log_engine import (
     P0,
     P1,
@@ -107,6 +110,53 @@ def test_a_disk_that_fails_the_repair_too_takes_the_partition_offline() -> None:
         await world.stop()
         engine = await world.start()
         assert (await values_in(engine, P0))[0] == "a"
+        await world.stop()
+
+    run(story)
+
+
+async def cut_back(engine: LocalEngine) -> None:
+    """Threads have cut the partition back."""
+    while engine.partitions[P0].failure is not None:
+        assert not engine.counters.offline_partitions, engine.partitions[P0].failure.message
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_cut_brings_nothing_back_that_retention_took(durability: Durability, removed: bool) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(durability=durability, segment_bytes=200, retention_ms=1000, file_delete_delay_ms=0)])
+        world.clock.advance(DAY_MS)
+        engine = await world.start()
+        for value in "abcde":
+            await appended(engine, [append_of(P0, value, timestamps=[5])])
+        if durability is Durability.FSYNC:
+            await engine.checkpoints.write()
+        world.files.inject("sync", f"{PARTITION}/{5:020d}.log", errno.EIO)
+        engine.upkeep.retain()
+        if removed:
+            while f"{4:020d}.log" in world.files.list(PARTITION):
+                await asyncio.sleep(0.001)  # threads rename and remove
+        answer = engine.append([append_of(P0, "lost", timestamps=[6])], Acks.ALL)
+        if durability is Durability.FSYNC:
+            assert isinstance((await settled(answer))[0], Refused)
+        else:
+            with contextlib.suppress(RiverlogError):
+                await engine.checkpoints.write()
+            await turns()
+        await cut_back(engine)
+        marks = engine.watermarks(P0)
+        assert (marks.log_start, marks.log_end) == (5, 5)
+        while any(name.startswith(f"{4:020d}") for name in world.files.list(PARTITION)):
+            world.clock.advance(10_000)
+            await asyncio.sleep(0.001)
+        await appended(engine, [append_of(P0, "next", timestamps=[DAY_MS])])
+        assert await values_in(engine, P0, 5) == ["next"]
+        await world.stop()
+        engine = await world.start()
+        assert engine.watermarks(P0).log_start == 5
+        assert await values_in(engine, P0, 5) == ["next"]
         await world.stop()
 
     run(story)

@@ -11,7 +11,7 @@ import pytest
 
 from riverlog.base.ids import Offset
 from riverlog.base.units import DAY_MS
-from riverlog.storage.contract import Isolation, LogConfig, Read, TopicLog
+from riverlog.storage.contract import Acks, Appended, Durability, Isolation, LogConfig, Read, Refused, TopicLog
 from riverlog.storage.local.engine import LocalEngine
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import (
@@ -201,5 +201,43 @@ def test_idle_producers_are_forgotten() -> None:
         await world.start()
         await world.stop()
         assert logs(world, ".snapshot") == []
+
+    run(story)
+
+
+def test_a_cut_tail_of_a_segment_that_retention_removed_stops_no_commit() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(retention_ms=1000, file_delete_delay_ms=0)])
+        world.clock.advance(DAY_MS)
+        engine = await world.start()
+        await fill_at(engine, 1)
+        await engine.checkpoints.write()
+        world.files.room_bytes = 30
+        (refused,) = await appended(engine, [append_of(P0, "too much for this disk", timestamps=[2])])
+        assert isinstance(refused, Refused)  # a part was written, and cut off: the segment is to be synced
+        world.files.room_bytes = None
+        engine.upkeep.retain()
+        await until(lambda: f"{0:020d}.log" not in world.files.list(PARTITION))
+        both = [append_of(P0, "next", timestamps=[3]), append_of(P1, "other", timestamps=[3])]
+        answers = await asyncio.wait_for(settled(engine.append(both, Acks.ALL)), 5)
+        assert all(isinstance(answer, Appended) for answer in answers)
+        await world.stop()
+
+    run(story)
+
+
+def test_what_retention_removed_before_it_was_synced_stops_no_commit() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(retention_ms=1000, file_delete_delay_ms=0, durability=Durability.PAGE_CACHE)])
+        world.clock.advance(DAY_MS)
+        engine = await world.start()
+        await fill_at(engine, 1, 2)
+        engine.upkeep.retain()
+        await until(lambda: f"{0:020d}.log" not in world.files.list(PARTITION))
+        await fill_at(engine, 3)
+        await engine.checkpoints.write()
+        marks = engine.watermarks(P0)
+        assert (marks.log_start, marks.durable_end, marks.log_end) == (2, 3, 3)
+        await world.stop()
 
     run(story)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset
+from riverlog.env.files import File
 from riverlog.storage.answers import out_of_range, unknown
-from riverlog.storage.contract import NO_SLICES, Fetched, FetchedPartition, Isolation, Read, Slices
+from riverlog.storage.contract import NO_SLICES, Fetched, FetchedPartition, FileRegion, Isolation, Read, Slices
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.local.partition import LocalPartition
-from riverlog.storage.local.reading import Cold, read_cold, read_visible
+from riverlog.storage.local.reading import Cold, ColdAnswer, read_cold, read_visible
 from riverlog.storage.local.segments import Segment
 
 if TYPE_CHECKING:
@@ -114,24 +115,35 @@ class Fetching:
                 return failed(unreadable(partition, error), partition)
             try:
                 answer = await self.engine.readers.run(partial(read_cold, self.engine.files, file, cold))
+                if (partition := self.engine.partitions.get(read.partition)) is None:
+                    return failed(unknown(read.partition.topic_id))
+                slices = self._slices(segment, file, answer)
             except (OSError, RiverlogError) as error:
                 if partition is None:
                     return failed(unknown(read.partition.topic_id))
                 return failed(unreadable(partition, error), partition)
             finally:
                 self.engine.descriptors.give_back(segment)
-            if (partition := self.engine.partitions.get(read.partition)) is None:
-                return failed(unknown(read.partition.topic_id))
             if answer.loaded is not None and segment.index is None:
                 self.engine.checkpoints.loaded(segment, answer.loaded)
-            self.engine.counters.cold_read_bytes += len(answer.data)
-            if answer.data or not answer.ended:
-                slices = Slices((answer.data,), len(answer.data)) if answer.data else NO_SLICES
+            self.engine.counters.cold_read_bytes += answer.size
+            if answer.size or not answer.ended:
                 return self._fetched(partition, slices, isolation)
             if (after := self._segment_after(partition, segment)) is None:
                 return self._fetched(partition, NO_SLICES, isolation)
             limit = partition.visible_bytes(after)
             cold = Cold(after, after.index, limit, cold.offset, cold.bytes_max, cold.first)
+
+    def _slices(self, segment: Segment, file: File, answer: ColdAnswer) -> Slices:
+        """What was read, as it is sent; the caller has the segment borrowed."""
+        if not answer.size:
+            return NO_SLICES
+        if file.descriptor < 0:
+            return Slices((answer.data,), answer.size)
+        descriptors = self.engine.descriptors
+        descriptors.borrow(segment)
+        region = FileRegion(file.descriptor, answer.position, answer.size, True)
+        return Slices((region,), answer.size, lambda: descriptors.give_back(segment))
 
     def _segment_after(self, partition: LocalPartition, segment: Segment) -> Segment | None:
         at = partition.segment_at(segment.base_offset) + 1

@@ -38,6 +38,11 @@ class Cold(NamedTuple):
 
 
 class ColdAnswer(NamedTuple):
+    """A real file's bytes are in the page cache now, and are sent from there as warm ones are: `data` is empty, so that slow
+    readers of old data hold no memory of ours. Other files give their bytes."""
+
+    position: Position
+    size: int  # bytes of whole, checked batches; 0: none
     data: memoryview
     loaded: OffsetIndex | None  # that was loaded on the way
     ended: bool  # no batch of the segment reaches the offset: go on with the next
@@ -156,12 +161,12 @@ def read_cold(files: Files, file: File, cold: Cold) -> ColdAnswer:
         if start >= cold.limit:
             start = Position(0)
         if (found := find_batch(file, start, cold.limit, cold.offset)) is None:
-            return ColdAnswer(nothing, loaded, True)
+            return ColdAnswer(Position(0), 0, nothing, loaded, True)
     except FormatError as error:
         raise error.at(segment.log_path) from None
     size = found.next_position - found.position
     if size > cold.bytes_max and not cold.first:
-        return ColdAnswer(nothing, loaded, False)
+        return ColdAnswer(Position(0), 0, nothing, loaded, False)
     count = min(cold.limit - found.position, max(cold.bytes_max, size))
     data = memoryview(file.read_at(count, found.position))
     scanned = scan(data, found.position, allow_gaps=True)
@@ -169,4 +174,4 @@ def read_cold(files: Files, file: File, cold: Cold) -> ColdAnswer:
     if not whole:
         what = scanned.what if scanned.stop is not Stop.END else "the file ends"
         raise Corruption(segment.log_path, found.position, what)
-    return ColdAnswer(data[:whole], loaded, False)
+    return ColdAnswer(found.position, whole, nothing if file.descriptor >= 0 else data[:whole], loaded, False)

@@ -107,6 +107,8 @@ def test_cold_bytes_are_read_on_a_thread_as_whole_batches(tmp_path: Path) -> Non
                 found.close()
             small = await settled(engine.read([Read(P0, Offset(5), 1)], BYTES_MAX, UNCOMMITTED))
             assert small.size == size
+            assert isinstance(small.partitions[0].slices.parts[0], FileRegion), "no memory is held for a slow reader"
+            small.close()
             assert engine.counters.cold_reads == 5
             assert all(segment.users == 0 for segment in engine.partitions[P0].segments)
 

@@ -215,7 +215,10 @@ class Transport:
         self._outgoing.appendleft(_Done(pinned))
         for part in reversed(pinned.parts):
             if not isinstance(part, (bytes, bytearray, memoryview)) and part.count <= small_region_bytes:
-                part = os.pread(part.descriptor, part.count, part.position)
+                count = part.count
+                part = os.pread(part.descriptor, count, part.position)
+                if len(part) < count:
+                    raise OSError("a file that is being sent has become shorter")
             self._outgoing.appendleft(part)
 
     def _send_memory(self) -> bool:

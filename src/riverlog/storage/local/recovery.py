@@ -368,7 +368,7 @@ class Recovery:
         partition.snapshot_offsets = self._drop_snapshots()
         if mark is not None:
             for segment in segments:
-                segment.saved = segment.base_offset < mark.recovery_segment
+                segment.saved = segment.base_offset < mark.recovery_segment and segment is not segments[-1]
         if not self.clean:
             for path in self.touched:
                 file = self.files.open(path)

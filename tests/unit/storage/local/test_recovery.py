@@ -424,3 +424,28 @@ def test_a_disk_that_cannot_be_read_takes_its_partition_offline() -> None:
         await world.stop()
 
     run(story)
+
+
+def test_a_sealed_segment_that_is_written_again_saves_its_indexes_again() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(segment_bytes=400, index_interval_bytes=1)])
+        engine = await world.start()
+        for time in (1000, 2000):
+            await appended(engine, [append_of(P0, "a", timestamps=[time])])
+        world.files.room_bytes = 0
+        (refused,) = await appended(engine, [append_of(P0, "x" * 300, timestamps=[3000])])
+        assert isinstance(refused, Refused)  # for want of room, but a segment was begun for it
+        world.files.room_bytes = None
+        await engine.checkpoints.write()
+        await world.kill()
+        overwrite(world, LOG.replace("00.log", "02.log"), 0, b"what a crash left of a batch")
+        engine = await world.start()
+        await appended(engine, [append_of(P0, "b", timestamps=[9000])])
+        await world.stop()
+        engine = await world.start()
+        found = await engine.offset_for_time(P0, 5000)
+        assert found is not None
+        assert (found.offset, found.timestamp_ms) == (2, 9000)
+        await world.stop()
+
+    run(story)

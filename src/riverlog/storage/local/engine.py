@@ -167,6 +167,8 @@ class LocalEngine:
             partition = self.partitions[PartitionId(topic_id, index)]
             partition.configure(config)
             partition.set_durability(config.durability)
+            if partition.unsynced_bytes and config.durability is Durability.FSYNC:
+                self.commit.dirty(partition, Lane.BULK)  # of page-cache, perhaps: readers have seen it
         self.upkeep.hurry()
 
     async def delete_topic(self, topic_id: TopicId) -> None:
@@ -185,6 +187,7 @@ class LocalEngine:
             partition.unsynced_bytes = 0
             for segment in partition.segments:
                 self.descriptors.doom(segment)
+        self._admit()
         await self.upkeep.remove_topic(topic, doomed)
 
     def _partition(self, partition_id: PartitionId) -> LocalPartition:
@@ -252,6 +255,10 @@ class LocalEngine:
                 pending.partition.end_commit(pending)
             else:
                 sync_failed(self, pending)
+        self._admit()
+
+    def _admit(self) -> None:
+        """Those who wait for room, if there is some."""
         if self._waiting_for_room and self.counters.unsynced_bytes < self.settings.unsynced_bytes_max:
             waiting, self._waiting_for_room = self._waiting_for_room, []
             for future in waiting:
@@ -336,6 +343,13 @@ class LocalEngine:
         self._let_go()
 
     def _let_go(self) -> None:
+        closed = RiverlogError(ErrorKind.STORAGE, "the storage engine was closed: send it again after the next start")
+        for partition in self.partitions.values():
+            partition.failure = partition.failure or closed  # nothing may write into a directory that is no longer ours
+            partition.fail_waiters(partition.failure)
+        for waiting in self._waiting_for_room:
+            if not waiting.done():
+                waiting.set_result(None)
         for executor in (self.readers, self.maintenance, *self._syncers):
             executor.close()
         self.descriptors.close()

@@ -340,3 +340,51 @@ def test_deleting_a_topic_fails_those_who_wait_and_removes_its_files() -> None:
         assert not world.files.exists(f"{DIRECTORY}/orphans")
 
     run(story)
+
+
+def test_what_was_unsynced_when_a_topic_asks_for_fsync_is_synced_at_once() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(durability=Durability.PAGE_CACHE)])
+        engine = await world.start()
+        engine.append([append_of(P0, "a")], Acks.ALL)
+        engine.configure(TOPIC.topic_id, LogConfig(durability=Durability.FSYNC))
+        await engine.commit.drain()
+        marks = engine.watermarks(P0)
+        assert (marks.durable_end, marks.high_watermark) == (1, 1)
+        await world.kill()
+        engine = await world.start()
+        assert await values_in(engine, P0) == ["a"]
+        await world.stop()
+
+    run(story)
+
+
+def test_a_deleted_topic_gives_its_room_to_those_who_wait() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(unsynced_bytes_max=500, sync_threads=1, read_threads=1))
+        engine = await world.start()
+        engine.append([append_of(P0, "x" * 600)], Acks.LEADER)
+        room = engine.room()
+        assert room is not None
+        await engine.delete_topic(TOPIC.topic_id)
+        await asyncio.wait_for(room, 5)
+        await world.stop()
+
+    run(story)
+
+
+def test_a_closed_engine_writes_nothing_and_leaves_nobody_waiting() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(unsynced_bytes_max=1, sync_threads=1, read_threads=1))
+        engine = await world.start()
+        engine.append([append_of(P0, "a")], Acks.ALL)
+        room = engine.room()
+        await world.stop()
+        assert room is not None
+        await asyncio.wait_for(room, 5)
+        before = world.files.dump(DIRECTORY)
+        (refused,) = await appended(engine, [append_of(P0, "late")])
+        assert isinstance(refused, Refused)
+        assert world.files.dump(DIRECTORY) == before
+
+    run(story)

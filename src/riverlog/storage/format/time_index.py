@@ -65,8 +65,8 @@ class TimeIndex:
         relative = offset - self.base_offset
         if not 0 <= relative <= INT32_MAX or (self._offsets and relative < self._offsets[-1]):
             raise ValueError(f"offset {offset} does not fit the time index of {self.base_offset}")
+        self._offsets.append(relative)  # first: a thread that looks up meanwhile goes by the timestamps
         self._timestamps.append(timestamp_ms)
-        self._offsets.append(relative)
         return True
 
     def lookup(self, timestamp_ms: int) -> Offset:

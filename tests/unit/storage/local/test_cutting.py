@@ -117,8 +117,8 @@ def test_a_disk_that_fails_the_repair_too_takes_the_partition_offline() -> None:
 
 async def cut_back(engine: LocalEngine) -> None:
     """Threads have cut the partition back."""
-    while engine.partitions[P0].failure is not None:
-        assert not engine.counters.offline_partitions, engine.partitions[P0].failure.message
+    while (failure := engine.partitions[P0].failure) is not None:
+        assert not engine.counters.offline_partitions, failure.message
         await asyncio.sleep(0.001)
 
 

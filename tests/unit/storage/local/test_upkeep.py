@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -238,6 +239,22 @@ def test_what_retention_removed_before_it_was_synced_stops_no_commit() -> None:
         await engine.checkpoints.write()
         marks = engine.watermarks(P0)
         assert (marks.log_start, marks.durable_end, marks.log_end) == (2, 3, 3)
+        await world.stop()
+
+    run(story)
+
+
+def test_records_are_deleted_also_while_another_partition_fails() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()])
+        engine = await world.start()
+        await fill(engine, P1, ["a", "b"])
+        world.files.inject("sync", PARTITION, errno.EIO)
+        engine.append([append_of(P0, "lost")], Acks.LEADER)
+        assert await engine.delete_before(P1, Offset(1)) == 1
+        await world.kill()
+        engine = await world.start()
+        assert engine.watermarks(P1).log_start == 1
         await world.stop()
 
     run(story)

@@ -153,18 +153,24 @@ class Upkeep:
         for segment in doomed:
             self.engine.checkpoints.forget(segment)
             self.engine.descriptors.doom(segment)
-        self.engine.tasks.start(self._remove_segments(doomed, partition.config.file_delete_delay_ms), name="removal")
+        self.engine.tasks.start(self._remove_segments(partition, doomed), name="removal")
 
-    async def _remove_segments(self, doomed: Sequence[Segment], delay_ms: int) -> None:
-        """The new log start is durable first: else some of them might come back after a crash, and leave a hole."""
-        files = self.engine.files
+    async def _remove_segments(self, partition: LocalPartition, doomed: Sequence[Segment]) -> None:
+        """The new log start is durable first: else some of them might come back after a crash, and leave a hole. A checkpoint
+        leaves out a partition that fails: it is waited for too."""
+        files, checkpoints = self.engine.files, self.engine.checkpoints
+        start, delay_ms = doomed[-1].next_offset, partition.config.file_delete_delay_ms
         while True:
             try:
-                await self.engine.checkpoints.write()
-                break
+                await checkpoints.write()
+                if self.engine.partitions.get(partition.id) is not partition:
+                    return  # its whole directory goes
+                if checkpoints.log_starts.get(partition.id, 0) >= start:
+                    break
+                log.error("%s: nothing is removed before its log start is in a checkpoint", partition.name)
             except (OSError, RiverlogError) as error:
                 log.error("the checkpoint could not be written: %s; nothing is removed before it is", error)
-                await self.engine.clock.sleep(retry_s)
+            await self.engine.clock.sleep(retry_s)
         paths = await self.engine.maintenance.run(partial(rename_segments, files, [one.path for one in doomed]))
         await self.engine.clock.sleep(delay_ms / 1000)
         await self.engine.maintenance.run(partial(remove_quietly, files, paths))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset
 from riverlog.base.units import DAY_MS
 from riverlog.storage.contract import Acks, Appended, Durability, Isolation, LogConfig, Read, Refused, TopicLog
@@ -255,6 +256,28 @@ def test_records_are_deleted_also_while_another_partition_fails() -> None:
         await world.kill()
         engine = await world.start()
         assert engine.watermarks(P1).log_start == 1
+        await world.stop()
+
+    run(story)
+
+
+def test_nothing_is_removed_of_a_partition_that_checkpoints_leave_out() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(retention_ms=1000, file_delete_delay_ms=0)])
+        world.clock.advance(DAY_MS)
+        engine = await world.start()
+        await fill_at(engine, 1, 2)
+        await engine.checkpoints.write()
+        engine.upkeep.retain()
+        engine.partitions[P0].failure = RiverlogError(ErrorKind.STORAGE, "its disk fails")
+        checkpoints = engine.counters.checkpoints
+        await until(lambda: engine.counters.checkpoints > checkpoints)
+        for _ in range(50):
+            await asyncio.sleep(0.001)  # a thread would rename
+        assert f"{0:020d}.log" in world.files.list(PARTITION)
+        await world.kill()
+        engine = await world.start()
+        assert engine.watermarks(P0).log_end == 2
         await world.stop()
 
     run(story)

@@ -60,7 +60,11 @@ async def cut_back(engine: LocalEngine, partition: LocalPartition) -> None:
         epoch = LeaderEpoch(partition.leader_epoch + 1)
         try:
             await engine.readers.run(partial(cut_files, engine.files, partition.directory, base, durable.position))
-            await engine.readers.run(partial(recover, fresh, partition.mark, False))
+            mark = partition.mark
+            if mark is not None:  # it may be ahead of the file, by which the next start goes: nothing is removed by it
+                durable_start = engine.checkpoints.log_starts.get(partition.id, Offset(0))
+                mark = mark._replace(log_start=min(mark.log_start, durable_start))
+            await engine.readers.run(partial(recover, fresh, mark, False))
             if fresh.failure is not None:
                 raise OSError(fresh.failure.message)
             fresh.epochs.assign(epoch, fresh.log_end)

@@ -160,3 +160,28 @@ def test_a_cut_brings_nothing_back_that_retention_took(durability: Durability, r
         await world.stop()
 
     run(story)
+
+
+def test_a_cut_removes_nothing_by_a_log_start_that_no_checkpoint_has() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(segment_bytes=200, retention_ms=1000)])
+        world.clock.advance(DAY_MS)
+        engine = await world.start()
+        for value in "ab":
+            await appended(engine, [append_of(P0, value, timestamps=[5])])
+        await engine.checkpoints.write()
+        engine.upkeep.retain()
+        world.files.inject("rename", f"{DIRECTORY}/checkpoint", errno.EIO)
+        with pytest.raises(OSError):
+            await engine.checkpoints.write()
+        world.files.inject("rename", f"{DIRECTORY}/checkpoint", errno.EIO, 100)
+        world.files.inject("sync", f"{PARTITION}/{2:020d}.log", errno.EIO)
+        assert isinstance((await appended(engine, [append_of(P0, "lost", timestamps=[6])]))[0], Refused)
+        await cut_back(engine)
+        assert engine.watermarks(P0).log_start == 2
+        await world.kill()
+        engine = await world.start()
+        assert engine.watermarks(P0).log_end == 2
+        await world.stop()
+
+    run(story)

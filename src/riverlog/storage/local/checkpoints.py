@@ -76,6 +76,7 @@ class Checkpoints:
         self.generation = 0
         self.busy = asyncio.Lock()  # a checkpoint, or a cut
         self.log_starts: Mapping[PartitionId, Offset] = {}  # that the file tells; a partition's mark may be ahead of it
+        self.recovery_segments: Mapping[PartitionId, Offset] = {}  # likewise: the segments that the next start must find
         self._wanted = asyncio.Event()  # a segment was rolled
         self._loaded: dict[Segment, None] = {}
 
@@ -137,6 +138,7 @@ class Checkpoints:
             await engine.maintenance.run(partial(replace_file, engine.files, path, content))
             engine.counters.checkpoints += 1
             self.log_starts = {mark.partition: mark.log_start for mark in marks}
+            self.recovery_segments = {mark.partition: mark.recovery_segment for mark in marks}
             if old:
                 await engine.maintenance.run(partial(remove_quietly, engine.files, old))
 

@@ -165,7 +165,8 @@ class Upkeep:
                 await checkpoints.write()
                 if self.engine.partitions.get(partition.id) is not partition:
                     return  # its whole directory goes
-                if checkpoints.log_starts.get(partition.id, 0) >= start:
+                needed = checkpoints.recovery_segments.get(partition.id, 0) <= doomed[-1].base_offset
+                if checkpoints.log_starts.get(partition.id, 0) >= start and not needed:
                     break
                 log.error("%s: nothing is removed before its log start is in a checkpoint", partition.name)
             except (OSError, RiverlogError) as error:

@@ -281,3 +281,26 @@ def test_nothing_is_removed_of_a_partition_that_checkpoints_leave_out() -> None:
         await world.stop()
 
     run(story)
+
+
+def test_the_segment_that_a_checkpoint_begins_with_is_not_removed_also_where_its_records_were_deleted() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(retention_ms=1000, file_delete_delay_ms=0)])
+        world.clock.advance(DAY_MS)
+        engine = await world.start()
+        await fill_at(engine, 1, 2)
+        await engine.checkpoints.write()
+        assert await engine.delete_before(P0, Offset(2)) == 2
+        engine.upkeep.retain()
+        engine.partitions[P0].failure = RiverlogError(ErrorKind.STORAGE, "its disk fails")
+        checkpoints = engine.counters.checkpoints
+        await until(lambda: engine.counters.checkpoints > checkpoints)
+        for _ in range(50):
+            await asyncio.sleep(0.001)  # a thread would rename
+        assert f"{0:020d}.log" in world.files.list(PARTITION)
+        await world.kill()
+        engine = await world.start()
+        assert engine.watermarks(P0).log_end == 2
+        await world.stop()
+
+    run(story)

@@ -88,6 +88,7 @@ def explain(error: Any, bootstrap: str) -> str:
         KafkaError.MSG_SIZE_TOO_LARGE: "raise the topic's max.message.bytes",
         KafkaError._UNKNOWN_PARTITION: "`riverlog topic describe` shows those that there are",
         KafkaError.TOPIC_EXCEPTION: "use letters a-z and A-Z, digits, '.', '_' and '-'",
+        KafkaError.INVALID_RECORD: "a topic with cleanup.policy=compact takes no record without a key",
         KafkaError.INVALID_TIMESTAMP: "the topic's message.timestamp.before.max.ms and .after.max.ms say what it takes",
         KafkaError.LEADER_NOT_AVAILABLE: _UNREACHABLE,
         KafkaError._MSG_TIMED_OUT: _UNREACHABLE,

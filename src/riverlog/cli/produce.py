@@ -17,6 +17,7 @@ from riverlog.cli.output import print_json
 from riverlog.cli.shape import MalformedRecord, NewRecord, from_json
 
 flush_seconds_max: Final = 120.0
+goodbye_seconds_max: Final = 5.0  # after Ctrl-C
 COMPRESSIONS: Final = ("none", "gzip", "snappy", "lz4", "zstd")
 
 
@@ -37,8 +38,13 @@ def produce(
         try:
             for record in _records(lines, separator.encode() if separator else None, json):
                 delivery.send(record)
-        finally:
+        except KeyboardInterrupt:
+            delivery.finish(goodbye_seconds_max)
+            raise
+        except CommandError:
             delivery.finish()
+            raise
+        delivery.finish()
     if json:
         print_json({"topic": topic, "records": delivery.acknowledged})
     elif sys.stderr.isatty():
@@ -87,11 +93,11 @@ class _Delivery:
         self.producer.poll(0)
         self.check()
 
-    def finish(self) -> None:
-        left = self.producer.flush(flush_seconds_max)
+    def finish(self, seconds_max: float = flush_seconds_max) -> None:
+        left = self.producer.flush(seconds_max)
         self.check()
         if left:
-            raise CommandError(f"{left:,} records were not acknowledged within {flush_seconds_max:.0f} s")
+            raise CommandError(f"{left:,} records were not acknowledged within {seconds_max:.0f} s")
 
     def on_error(self, error: Any) -> None:
         """The client's own troubles: it goes on trying until the records' time is over, and says so once."""

@@ -394,13 +394,11 @@ class Listener:
 
 def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
     """A bound, listening, non-blocking socket. Raises OSError with the address in its text."""
+    listening = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-    family, kind, proto, _, address = found[0]
-    listening = socket.socket(family, kind, proto)
-    try:
+        family, kind, proto, _, address = found[0]
+        listening = socket.socket(family, kind, proto)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -408,7 +406,8 @@ def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
         listening.bind(address)
         listening.listen(backlog)
     except OSError as error:
-        listening.close()
+        if listening is not None:
+            listening.close()
         advice = ": stop who listens there, or give another port (0: a free one)" if error.errno == EADDRINUSE else ""
         raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}{advice}") from error
     return listening

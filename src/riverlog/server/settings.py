@@ -118,7 +118,7 @@ def load(file: Path | str | None, overrides: Mapping[str, str]) -> ServerSetting
     settings = ServerSettings(
         data_dir=_data_dir(values),
         kafka=_listener(values, "listeners") or DEFAULT_KAFKA,
-        advertise=_listener(values, "advertised.listeners"),
+        advertise=_advertised(values),
         http=DEFAULT_HTTP if http is None else _told("riverlog.http.listener", parse_host_port, http),
         insecure=_flag("riverlog.insecure", values.get("riverlog.insecure", "false")),
         broker=_broker(values),
@@ -263,6 +263,17 @@ def _listener(values: Mapping[str, str], name: str) -> HostPort | None:
     controllers = [one.strip() for one in values.get("controller.listener.names", "").split(",")]
     protocols = values.get("listener.security.protocol.map", "")
     return _told(name, partial(parse_listeners, controllers=controllers, protocols=protocols), text)
+
+
+def _advertised(values: Mapping[str, str]) -> HostPort | None:
+    """Somewhere that a client can connect to; port 0 is the one that it came in by."""
+    address = _listener(values, "advertised.listeners")
+    if address is not None and address.host in ("0.0.0.0", "::"):
+        raise SettingsError(
+            f"no client can connect to {address.text}, which advertised.listeners (--advertise) would tell it: name the "
+            "host that clients use, or leave it out, then each is told the address that it came in by"
+        )
+    return address
 
 
 def _told(name: str, parser: Callable[[str], HostPort], text: str) -> HostPort:

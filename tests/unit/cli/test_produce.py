@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from riverlog.cli import produce as produce_module
+from riverlog.cli.shape import NewRecord
 from tests.unit.cli.conftest import Run
 
 
@@ -77,8 +80,36 @@ def test_mistakes(run: Run, riverlog_topic: str, tokens: tuple[str, ...], status
     assert done.err.count("\n") == 1
 
 
+def test_a_compacted_topic_wants_keys_and_that_is_said(run: Run) -> None:
+    run("topic", "create", "compacted", "-c", "cleanup.policy=compact")
+    done = run("produce", "compacted", stdin=b"no key\n")
+    assert done.status == 1
+    assert "takes no record without a key" in done.err
+
+
 def test_what_is_too_large_is_refused_by_the_broker_and_said(run: Run) -> None:
     run("topic", "create", "small", "-c", "max.message.bytes=1000")
     done = run("produce", "small", stdin=b"x" * 2000)
     assert done.status == 1
     assert "raise the topic's max.message.bytes" in done.err
+
+
+def test_ctrl_c_waits_a_moment_only_for_what_was_read(
+    run: Run, riverlog_topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> Iterator[NewRecord]:
+        yield NewRecord(None, b"read", None, ())
+        raise KeyboardInterrupt
+
+    waited: list[float] = []
+
+    def finish(delivery: produce_module._Delivery, seconds_max: float) -> None:
+        waited.append(seconds_max)
+        delivery.producer.flush(10)
+
+    monkeypatch.setattr(produce_module, "_records", interrupted)
+    monkeypatch.setattr(produce_module._Delivery, "finish", finish)
+    with pytest.raises(SystemExit, match="130"):
+        run("produce", riverlog_topic)
+    assert waited == [produce_module.goodbye_seconds_max]
+    assert run("consume", riverlog_topic, "-e").out == "read\n"

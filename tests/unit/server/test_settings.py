@@ -116,6 +116,7 @@ def test_a_setting_may_reach_broker_and_engine() -> None:
         ("num.partitions", "100001", "whole number from 1 to 100000"),
         ("listeners", "SSL://127.0.0.1:9092", "not built yet"),
         ("listeners", "127.0.0.1:9092", "PLAINTEXT://HOST:PORT"),
+        ("advertised.listeners", "PLAINTEXT://:9092", "no client can connect to 0.0.0.0:9092"),
         ("log.dirs", "/a,/b", "one"),
         ("riverlog.http.listener", "9080", "HOST:PORT"),
         ("group.min.session.timeout.ms", "1800001", "above"),

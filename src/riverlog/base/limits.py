@@ -15,6 +15,7 @@ unsynced_bytes_max: Final = 64 * MIB  # riverlog.unsynced.bytes.max
 fetch_bytes_max: Final = 55 * MIB  # fetch.max.bytes
 fetch_sessions_max: Final = 1_000  # max.incremental.fetch.session.cache.slots
 receive_buffer_bytes: Final = 256 * KIB
+send_buffer_bytes: Final = 256 * KIB  # of a socket: with more of a fetch under way the caches do not hold it (measured)
 topic_name_length_max: Final = 249
 partitions_per_topic_max: Final = 100_000
 partitions_per_request_max: Final = 10_000  # made by one CreateTopics, as in Kafka

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
 from typing import Any, Final, Protocol, TypeAlias, cast
 
-from riverlog.base.limits import receive_buffer_bytes
+from riverlog.base.limits import receive_buffer_bytes, send_buffer_bytes
 
 log = logging.getLogger(__name__)
 
@@ -373,6 +373,7 @@ class Listener:
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         try:
             transport = Transport(self._loop, connected, self._shared, self._gone)
         except OSError:  # it was gone before we could ask who it is

@@ -18,7 +18,7 @@ from riverlog.storage.contract import FileRegion, Slices
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.names import INDEX
 from riverlog.storage.format.offset_index import OffsetIndex
-from riverlog.storage.format.segment import Found, Stop, find_offset, scan
+from riverlog.storage.format.segment import Found, ReadOn, Stop, find_offset, scan
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.segments import Descriptors, Segment
 
@@ -105,7 +105,7 @@ def _read_segment(
             if isinstance(found, Found):
                 position, size = found.position, found.next_position - found.position
                 break
-            start = found.position
+            start = further(found, start)
     count = limit - position
     if count > bytes_max:
         if size < 0:
@@ -122,6 +122,13 @@ def _read_segment(
     descriptors.borrow(segment)
     region = FileRegion(file.descriptor, Position(position), count, True)
     return Slices((region,), count, lambda: descriptors.give_back(segment))
+
+
+def further(found: ReadOn, start: int) -> Position:
+    """Where to walk on. Raises FormatError where the walk got nowhere: the file is shorter than its books say."""
+    if found.position == start:
+        raise FormatError(start, "the file ends, though there should be more batches")
+    return found.position
 
 
 def _cold(segment: Segment, limit: int, offset: Offset, bytes_max: int, first: bool) -> Cold:
@@ -145,7 +152,7 @@ def find_batch(file: File, start: int, limit: int, offset: Offset) -> Found | No
         found = find_offset(file.read_at(min(walk_bytes, limit - start), start), Position(start), offset)
         if isinstance(found, Found):
             return found
-        start = found.position
+        start = further(found, start)
     return None
 
 

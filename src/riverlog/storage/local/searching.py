@@ -20,7 +20,7 @@ from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.segment import Found, find_timestamp
 from riverlog.storage.format.time_index import TimeIndex
 from riverlog.storage.local.partition import LocalPartition
-from riverlog.storage.local.reading import load_index, walk_bytes
+from riverlog.storage.local.reading import further, load_index, walk_bytes
 from riverlog.storage.local.segments import Segment
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def first_in_segment(files: Files, place: Place, timestamp_ms: int) -> Timestamp
                 return answer
             at = found.next_position
         else:
-            at = found.position
+            at = further(found, at)
     return None
 
 
@@ -163,7 +163,7 @@ def newest_in_segment(files: Files, place: Place) -> TimestampedOffset | None:
                 where.append(found.position)
             at = found.next_position
         else:
-            at = found.position
+            at = further(found, at)
     for position in reversed(where):
         header = read_header(place.file.read_at(HEADER_BYTES, position))
         batch = place.file.read_at(header.size, position)

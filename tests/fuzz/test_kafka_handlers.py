@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from riverlog.base.ids import PartitionId, TopicId
 from riverlog.base.units import DAY_MS
 from riverlog.broker.broker import Broker
 from riverlog.broker.settings import BrokerSettings
@@ -48,6 +49,7 @@ from riverlog.records.header import read_header
 from riverlog.records.record import NewRecord
 from riverlog.server import compose
 from riverlog.server.settings import load
+from riverlog.storage.contract import Isolation
 from riverlog.storage.verify import verify
 from riverlog.testing.brokers import make_topic, memory_broker
 from riverlog.testing.clock import ManualClock
@@ -387,6 +389,8 @@ class World:
 
     async def check_produced(self) -> None:
         """Every batch that was acknowledged lies at its offset as it was sent, but for its first 16 bytes."""
+        plain = [PartitionId(TopicId(self.known["@plain"]), partition) for partition in range(3)]
+        await self.broker.engine.cut(plain, Isolation.READ_UNCOMMITTED)  # what acks=1 has answered may not be visible yet
         logs = {partition: await self.fetch("plain", partition) for partition in range(3)}
         at: dict[tuple[int, int], bytes] = {}
         for partition, log in logs.items():

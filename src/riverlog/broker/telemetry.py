@@ -31,7 +31,7 @@ class TopicCounters:
 
 
 class RequestCounters:
-    """Of one api key. `seconds` is the time from the decoded request to its answer, of all of them together."""
+    """Of one api key. `errors`: by the name of the code that was answered."""
 
     __slots__ = ("bytes_in", "count", "errors")
 

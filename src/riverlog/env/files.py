@@ -10,17 +10,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import mmap
 import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
+from riverlog.env.page_cache import cachestat_probe, find_syncfs, mincore_probe
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-PAGE_BYTES: Final = mmap.PAGESIZE
-CACHESTAT_NUMBER: Final = 451  # the same on x86_64 and aarch64; Linux 6.5 and later
 descriptors_kept_free: Final = 64  # for sockets, the catalog and what libraries open
 
 
@@ -39,6 +38,10 @@ class File(Protocol):
         """At most `count` bytes; fewer only at the end of the file."""
         ...
 
+    def read_into(self, buffer: bytearray | memoryview, position: int) -> int:
+        """Fills the buffer; gives how many bytes were read, fewer than it holds only at the end of the file."""
+        ...
+
     def size(self) -> int: ...
 
     def truncate(self, size: int) -> None: ...
@@ -49,6 +52,14 @@ class File(Protocol):
 
     def resident(self, position: int, count: int) -> bool:
         """Whether reading these bytes needs no disk."""
+        ...
+
+    def advise_willneed(self, position: int, count: int) -> None:
+        """They will be read soon: the disk may begin with it. To ask can take as long as a read: not on the loop."""
+        ...
+
+    def advise_dontneed(self, position: int, count: int) -> None:
+        """Nobody reads them soon: what of their pages is written may leave memory. It costs no disk."""
         ...
 
     def close(self) -> None: ...
@@ -99,6 +110,11 @@ class Files(Protocol):
 
     def sync_directory(self, path: str) -> None: ...
 
+    def sync_all(self, path: str) -> bool:
+        """The content and the names of all files of the filesystem that `path` is in survive a loss of power when this
+        returns True. False: the system has no such call, and nothing was done. Raises OSError as a sync does."""
+        ...
+
     def lock(self, path: str) -> FileLock:
         """Raises Locked. The lock ends with the process."""
         ...
@@ -139,70 +155,6 @@ def replace_file(files: Files, path: str, content: Buffer) -> None:
     files.sync_directory(os.path.dirname(path))
 
 
-class CacheStatRange(ctypes.Structure):
-    _fields_ = (("offset", ctypes.c_uint64), ("length", ctypes.c_uint64))
-
-
-class CacheStat(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_uint64) for name in ("cached", "dirty", "writeback", "evicted", "recently_evicted")
-    )
-
-
-def cachestat_probe() -> Callable[[int, int, int], bool] | None:
-    """A function of (descriptor, position, count), or None where the kernel has no cachestat(2). Loop's thread only:
-    it reuses its two structures."""
-    if not sys.platform.startswith("linux") or os.uname().machine not in ("x86_64", "aarch64"):
-        return None
-    syscall = ctypes.CDLL(None, use_errno=True).syscall
-    syscall.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint)
-    syscall.restype = ctypes.c_long
-    window, answer = CacheStatRange(), CacheStat()
-    window_address, answer_address = ctypes.addressof(window), ctypes.addressof(answer)
-
-    def probe(descriptor: int, position: int, count: int) -> bool:
-        first = position // PAGE_BYTES
-        pages = (position + count - 1) // PAGE_BYTES - first + 1
-        window.offset = first * PAGE_BYTES
-        window.length = pages * PAGE_BYTES
-        if syscall(CACHESTAT_NUMBER, descriptor, window_address, answer_address, 0) != 0:
-            return False
-        return bool(answer.cached >= pages)
-
-    window.offset, window.length = 0, PAGE_BYTES
-    with open(sys.executable, "rb") as known:
-        works = syscall(CACHESTAT_NUMBER, known.fileno(), window_address, answer_address, 0) == 0
-    return probe if works else None
-
-
-def mincore_probe() -> Callable[[int, int, int], bool]:
-    """The same by mapping the bytes and asking mincore(2); gives False where that cannot be had."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "mincore"):
-        return lambda descriptor, position, count: False
-    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
-
-    def probe(descriptor: int, position: int, count: int) -> bool:
-        start = position - position % mmap.ALLOCATIONGRANULARITY
-        length = position + count - start
-        try:
-            access = mmap.PROT_READ | mmap.PROT_WRITE
-            mapped = mmap.mmap(descriptor, length, prot=access, flags=mmap.MAP_PRIVATE, offset=start)
-        except (OSError, ValueError):
-            return False
-        anchor = ctypes.c_char.from_buffer(mapped)
-        try:
-            pages = (ctypes.c_ubyte * -(-length // PAGE_BYTES))()
-            if libc.mincore(ctypes.addressof(anchor), length, ctypes.addressof(pages)) != 0:
-                return False
-            return all(page & 1 for page in pages[(position - start) // PAGE_BYTES :])
-        finally:
-            del anchor
-            mapped.close()
-
-    return probe
-
-
 class RealFile:
     """A descriptor of the operating system. A second `close` does nothing: the number may be somebody else's then."""
 
@@ -231,6 +183,15 @@ class RealFile:
             position += len(found)
         return b"".join(parts)
 
+    def read_into(self, buffer: bytearray | memoryview, position: int) -> int:
+        count = os.preadv(self.descriptor, (buffer,), position)
+        if count == len(buffer) or not count:
+            return count
+        view = memoryview(buffer)
+        while count < len(view) and (more := os.preadv(self.descriptor, (view[count:],), position + count)):
+            count += more
+        return count
+
     def size(self) -> int:
         return os.fstat(self.descriptor).st_size
 
@@ -249,6 +210,20 @@ class RealFile:
 
     def resident(self, position: int, count: int) -> bool:
         return self._probe(self.descriptor, position, count)
+
+    if hasattr(os, "posix_fadvise"):
+
+        def advise_willneed(self, position: int, count: int) -> None:
+            os.posix_fadvise(self.descriptor, position, count, os.POSIX_FADV_WILLNEED)
+
+        def advise_dontneed(self, position: int, count: int) -> None:
+            os.posix_fadvise(self.descriptor, position, count, os.POSIX_FADV_DONTNEED)
+
+    else:
+
+        def advise_willneed(self, position: int, count: int) -> None: ...
+
+        def advise_dontneed(self, position: int, count: int) -> None: ...
 
     def close(self) -> None:
         if self.descriptor >= 0:
@@ -278,6 +253,7 @@ class RealFiles:
 
     def __init__(self) -> None:
         self._probe = cachestat_probe() or mincore_probe()
+        self._syncfs = find_syncfs()
 
     def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
         flags = os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY) | (os.O_CREAT if create else 0)
@@ -326,6 +302,18 @@ class RealFiles:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def sync_all(self, path: str) -> bool:
+        if self._syncfs is None:
+            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if self._syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), path)
+        finally:
+            os.close(descriptor)
+        return True
 
     def lock(self, path: str) -> FileLock:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -30,7 +30,7 @@ class Unsynced(Enum):
 class Operation(NamedTuple):
     """`size` is of bytes; for a rename `path` is the new name."""
 
-    kind: str  # write, sync, truncate, create, rename, remove, sync-directory
+    kind: str  # write, sync, truncate, create, rename, remove, sync-directory, sync-all
     path: str
     position: int = 0
     size: int = 0
@@ -105,6 +105,11 @@ class CrashableFile:
             self._files.fail("read", self._path)
             return bytes(self._inode.content[position : position + count])
 
+    def read_into(self, buffer: bytearray | memoryview, position: int) -> int:
+        found = self.read_at(len(buffer), position)
+        buffer[: len(found)] = found
+        return len(found)
+
     def size(self) -> int:
         with self._files.lock_all:
             self._check()
@@ -134,6 +139,17 @@ class CrashableFile:
 
     def resident(self, position: int, count: int) -> bool:
         return self._files.resident
+
+    def advise_willneed(self, position: int, count: int) -> None:
+        self._advise("willneed", position, count)
+
+    def advise_dontneed(self, position: int, count: int) -> None:
+        self._advise("dontneed", position, count)
+
+    def _advise(self, kind: str, position: int, count: int) -> None:
+        with self._files.lock_all:
+            self._check()
+            self._files.advice.append(Operation(kind, self._path, position, count))
 
     def close(self) -> None:
         self._open = False
@@ -181,6 +197,7 @@ class CrashableFiles:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.faults: list[Fault] = []
+        self.advice: list[Operation] = []  # kinds willneed and dontneed, in order
         self.room_bytes: int | None = None  # what the disk has left; None: enough
         self.resident = True  # whether the page cache is said to have everything
         self.generation = 0  # crashes so far
@@ -317,6 +334,15 @@ class CrashableFiles:
             self.operate("sync-directory", path)
             directory.synced = dict(directory.entries)
 
+    def sync_all(self, path: str) -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            self.gate.wait()
+        with self.lock_all:
+            self._node(path)
+            self.operate("sync-all", path)
+            _sync_tree(self._root)
+        return True
+
     def lock(self, path: str) -> FileLock:
         with self.lock_all:
             if (content := self.locks.get(path)) is not None:
@@ -369,6 +395,15 @@ def _parts(path: str) -> list[str]:
 
 def _error(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)  # Python makes FileNotFoundError and the like of it
+
+
+def _sync_tree(directory: _Directory) -> None:
+    directory.synced = dict(directory.entries)
+    for node in directory.entries.values():
+        if isinstance(node, _Directory):
+            _sync_tree(node)
+        else:
+            node.synced = bytes(node.content)
 
 
 def _crash_directory(directory: _Directory, unsynced: Unsynced, entropy: Entropy | None) -> None:

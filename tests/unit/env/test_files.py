@@ -44,6 +44,66 @@ def test_bytes_are_where_they_were_written(world: tuple[Files, str]) -> None:
         file.write_at(b"x", 0)
 
 
+def test_bytes_are_read_into_a_buffer(world: tuple[Files, str]) -> None:
+    files, directory = world
+    write_file(files, f"{directory}/a", b"0123456789")
+    file = files.open(f"{directory}/a", writable=False)
+    buffer = bytearray(b"....")
+    assert file.read_into(buffer, 3) == 4
+    assert bytes(buffer) == b"3456"
+    assert file.read_into(memoryview(buffer)[1:], 8) == 2
+    assert bytes(buffer) == b"3896"
+    assert file.read_into(buffer, 10) == 0
+    file.close()
+
+
+def test_advice_changes_no_bytes(world: tuple[Files, str]) -> None:
+    files, directory = world
+    file = files.open(f"{directory}/a", create=True)
+    file.write_at(b"x" * 10_000, 0)
+    file.advise_dontneed(0, 10_000)  # also where nothing of it is on the disk
+    file.sync()
+    file.advise_dontneed(4096, 0)
+    file.advise_willneed(0, 20_000)
+    assert file.read_at(20_000, 0) == b"x" * 10_000
+    file.close()
+
+
+def test_pages_that_nobody_needs_leave_memory_and_come_back(tmp_path: Path) -> None:
+    files = RealFiles()
+    file = files.open(str(tmp_path / "a"), create=True)
+    file.write_at(b"x" * 1_000_000, 0)
+    file.sync()
+    assert file.resident(0, 1_000_000)
+    file.advise_dontneed(0, 1_000_000)
+    if file.resident(0, 1_000_000):
+        pytest.skip("the kernel keeps the pages all the same (tmpfs does)")
+    assert file.read_at(1_000_000, 0) == b"x" * 1_000_000
+    assert file.resident(0, 1_000_000)
+    file.close()
+
+
+def test_a_whole_filesystem_is_synced(world: tuple[Files, str]) -> None:
+    files, directory = world
+    write_file(files, f"{directory}/a", b"one", sync=False)
+    assert files.sync_all(directory) is (isinstance(files, CrashableFiles) or sys.platform.startswith("linux"))
+    with pytest.raises(FileNotFoundError):
+        files.sync_all(f"{directory}/nothing")
+
+
+def test_a_sync_of_everything_survives_a_crash_and_can_fail() -> None:
+    files = CrashableFiles()
+    files.make_directory("d/sub")
+    write_file(files, "d/sub/a", b"one", sync=False)
+    files.inject("sync-all", "d", errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.sync_all("d")
+    assert files.sync_all("d")
+    write_file(files, "d/sub/b", b"two", sync=False)
+    files.crash()
+    assert files.dump("d") == {"sub/a": b"one"}
+
+
 def test_names(world: tuple[Files, str]) -> None:
     files, directory = world
     with pytest.raises(FileNotFoundError):
@@ -154,25 +214,3 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         child.kill()
         child.wait()
         RealFiles().lock(path).release()
-
-
-@pytest.mark.parametrize("name", ["cachestat_probe", "mincore_probe"])
-def test_residency_is_asked_of_the_kernel(name: str, tmp_path: Path) -> None:
-    if (probe := getattr(real, name)()) is None:
-        pytest.skip("this kernel has no cachestat(2)")
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 100_000)
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-        assert os.pread(descriptor, 100_000, 0)
-        assert probe(descriptor, 50_001, 30_000)
-        assert probe(descriptor, 0, 1)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        if probe(descriptor, 0, 100_000):
-            pytest.skip("the kernel keeps the pages all the same (tmpfs does)")
-        os.pread(descriptor, 1, 0)
-        assert probe(descriptor, 0, 1)
-    finally:
-        os.close(descriptor)
-    assert not probe(descriptor, 0, 1)

@@ -18,9 +18,17 @@ from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset, PartitionId, Position
 from riverlog.env.clock import Clock
 from riverlog.env.files import Files, replace_file, write_whole
+from riverlog.records.checksum import crc32c
 from riverlog.state.producers import ProducerEntry
-from riverlog.storage.format import checkpoint, names, producer_snapshot
-from riverlog.storage.format.checkpoint import Checkpoint, PartitionMark, SegmentMark
+from riverlog.storage.format import checkpoint, names, partition_metadata, producer_snapshot
+from riverlog.storage.format.checkpoint import (
+    COMPACTED,
+    ActiveMark,
+    Checkpoint,
+    FileChecksums,
+    PartitionMark,
+    SegmentMark,
+)
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.local.group_commit import Lane
 from riverlog.storage.local.partition import LocalPartition
@@ -61,7 +69,10 @@ def save(files: Files, savings: Sequence[Saving]) -> None:
                 file.close()
         if saving.producers:
             name = names.segment_file_name(saving.mark.recovery_offset, names.SNAPSHOT)
-            replace_file(files, f"{directory}/{name}", producer_snapshot.encode(saving.producers))
+            content = producer_snapshot.encode(saving.producers)
+            replace_file(files, f"{directory}/{name}", content)
+            sums = saving.mark.file_checksums._replace(snapshot=crc32c(content))
+            saving.mark = saving.mark._replace(file_checksums=sums)
         if saving.epochs is not None:
             replace_file(files, f"{directory}/{names.LEADER_EPOCHS}", saving.epochs)
         elif saving.indexes:
@@ -76,7 +87,9 @@ class Checkpoints:
         self.generation = 0
         self.busy = asyncio.Lock()  # a checkpoint, or a cut
         self.log_starts: Mapping[PartitionId, Offset] = {}  # that the file tells; a partition's mark may be ahead of it
-        self.recovery_segments: Mapping[PartitionId, Offset] = {}  # likewise: the segments that the next start must find
+        self.recovery_segments: Mapping[
+            PartitionId, Offset
+        ] = {}  # likewise: the segments that the next start must find
         self._wanted = asyncio.Event()  # a segment was rolled
         self._loaded: dict[Segment, None] = {}
 
@@ -171,6 +184,8 @@ class Checkpoints:
                 indexes.append((segment, segment.time_index_path, data, segment.saved_times * 12))
             entries.append((segment, count, time_count))
         active = partition.segments[-1] if partition.segments else None
+        epochs = self._epochs_to_write(partition)
+        producers = list(partition.producers.entries())
         mark = PartitionMark(
             partition.id,
             partition.leader_epoch,
@@ -178,22 +193,28 @@ class Checkpoints:
             partition.log_end,
             active.base_offset if active is not None else partition.log_end,
             Position(active.size if active is not None else 0),
-            tuple(
-                SegmentMark(
-                    segment.base_offset, segment.size, Offset(segment.next_offset - 1), max(segment.max_timestamp, -1)
-                )
-                for segment in partition.segments[:-1]
-            ),
+            tuple(map(segment_mark, partition.segments[:-1])),
+            partition.cleaned_offset,
+            active_mark(active) if active is not None else None,
+            bool(producers),
+            file_checksums(partition, epochs),
         )
-        epochs = partition.epochs.encode() if partition.unsaved_epochs else None
         return Saving(
             partition=partition,
             mark=mark,
             indexes=indexes,
             entries=entries,
             epochs=epochs,
-            producers=list(partition.producers.entries()),
+            producers=producers,
         )
+
+    @staticmethod
+    def _epochs_to_write(partition: LocalPartition) -> bytes | None:
+        """Their file as it has to be, where it is not known to be so."""
+        content = partition.epochs.encode()
+        if partition.unsaved_epochs or partition.mark is None:
+            return content
+        return content if partition.mark.file_checksums.epochs != crc32c(content) else None
 
     async def _durable(self, savings: Sequence[Saving]) -> None:
         """Until every partition is durable up to what was captured of it."""
@@ -257,6 +278,41 @@ async def timer(clock: Clock, interval_ms: int, event: asyncio.Event) -> None:
     finally:
         sleeping.cancel()
         waiting.cancel()
+
+
+def segment_mark(segment: Segment) -> SegmentMark:
+    """Of a sealed segment."""
+    return SegmentMark(
+        segment.base_offset,
+        segment.size,
+        Offset(segment.next_offset - 1),
+        max(segment.max_timestamp, -1),
+        segment.max_timestamp_offset,
+        segment.created_ms,
+        COMPACTED if segment.compacted else 0,
+        segment.checksums,
+    )
+
+
+def active_mark(segment: Segment) -> ActiveMark:
+    return ActiveMark(
+        segment.created_ms,
+        max(segment.first_timestamp, -1),
+        max(segment.max_timestamp, -1),
+        segment.max_timestamp_offset,
+        segment.bytes_since_entry,
+    )
+
+
+def file_checksums(partition: LocalPartition, epochs: bytes | None) -> FileChecksums:
+    """`epochs`: what is about to be written; None: the file stays. The snapshot's is known once it is encoded."""
+    if not partition.made:
+        return FileChecksums()
+    if epochs is not None:
+        epochs_sum: int | None = crc32c(epochs)
+    else:
+        epochs_sum = partition.mark.file_checksums.epochs if partition.mark is not None else None
+    return FileChecksums(crc32c(partition_metadata.encode(partition.id.topic_id)), epochs_sum)
 
 
 def empty_mark(partition: LocalPartition) -> PartitionMark:

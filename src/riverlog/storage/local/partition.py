@@ -75,6 +75,7 @@ class LocalPartition:
         "__weakref__",
         "awaited",
         "bases",
+        "cleaned_offset",
         "committing",
         "config",
         "directory",
@@ -118,6 +119,7 @@ class LocalPartition:
         self.durable = nowhere
         self.high = nowhere  # the high watermark
         self.tail = nowhere  # where the high watermark was before: where most reads begin
+        self.cleaned_offset = Offset(0)  # compaction has been through everything before it
         self.mark: PartitionMark | None = None  # what the last checkpoint says
         self.leader_epoch = LeaderEpoch(0)
         self.epochs = LeaderEpochs()
@@ -380,6 +382,7 @@ class LocalPartition:
         self.segments, self.bases = fresh.segments[gone:], fresh.bases[gone:]
         self.log_start, self.log_end = max(self.log_start, fresh.log_start), fresh.log_end
         self.durable, self.high, self.tail = fresh.durable, fresh.high, fresh.tail
+        self.cleaned_offset = fresh.cleaned_offset
         self.epochs, self.leader_epoch = fresh.epochs, epoch
         self.producers, self.snapshot_offsets = fresh.producers, fresh.snapshot_offsets
         self.unsynced_bytes = self.unsynced_messages = 0

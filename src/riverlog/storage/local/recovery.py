@@ -19,7 +19,7 @@ from riverlog.env.files import File, write_file
 from riverlog.records.header import BATCH_HEADER, HEADER_BYTES, BatchHeader
 from riverlog.state.producers import Producers
 from riverlog.storage.format import leader_epochs, names, partition_metadata, producer_snapshot
-from riverlog.storage.format.checkpoint import PartitionMark
+from riverlog.storage.format.checkpoint import COMPACTED, PartitionMark
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.segment import Stop, scan
@@ -77,6 +77,7 @@ class Recovery:
         mark = self.mark
         if mark is not None:
             partition.log_start = mark.log_start
+            partition.cleaned_offset = mark.cleaned_offset
             if mark.leader_epoch > partition.epochs.latest:
                 partition.epochs.assign(mark.leader_epoch, mark.recovery_offset)
         self._segments(bases)
@@ -153,7 +154,12 @@ class Recovery:
                 segment.size = known.size
                 segment.next_offset = Offset(known.last_offset + 1)
                 segment.max_timestamp = known.max_timestamp_ms
-                segment.max_timestamp_offset = known.last_offset
+                segment.max_timestamp_offset = (
+                    known.max_timestamp_offset if known.max_timestamp_offset >= 0 else known.last_offset
+                )
+                segment.created_ms = known.created_ms or self.now_ms
+                segment.compacted = bool(known.flags & COMPACTED)
+                segment.checksums = known.checksums
             else:
                 whole = self._scan(segment, expected if not first else Offset(-1))
                 follows = at + 1 < len(bases) and segment.size and bases[at + 1] == segment.next_offset
@@ -276,6 +282,11 @@ class Recovery:
         segment.size = position
         segment.next_offset = mark.recovery_offset
         segment.bytes_since_entry = position - (last.position if last is not None else 0)
+        if (active := mark.active) is not None:
+            segment.created_ms, segment.first_timestamp = active.created_ms, active.first_timestamp
+            segment.max_timestamp, segment.max_timestamp_offset = active.max_timestamp, active.max_timestamp_offset
+            segment.bytes_since_entry = active.bytes_since_entry
+            return
         if (newest := times.last) is not None:
             segment.max_timestamp, segment.max_timestamp_offset = newest
         head = file.read_at(HEADER_BYTES, 0)
@@ -364,6 +375,7 @@ class Recovery:
             partition.log_start = partition.log_end
         partition.durable = partition.high = partition.tail = place
         partition.producers.next_offset = partition.log_end
+        partition.cleaned_offset = min(partition.cleaned_offset, partition.log_end)
         partition.epochs.truncate_to(Offset(partition.log_end + 1))
         partition.snapshot_offsets = self._drop_snapshots()
         if mark is not None:
@@ -384,6 +396,7 @@ class Recovery:
         try:
             size, last.size, last.next_offset = last.size, 0, last.base_offset
             last.start_indexes()
+            last.checksums = None
             mark, self.mark = self.mark, None
             producers, self.partition.producers = self.partition.producers, Producers()
             what = self._scan_batches(last, file, size, last.base_offset, size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from riverlog.base.ids import Offset, Position
 from riverlog.env.files import File, Files
+from riverlog.storage.format.checkpoint import Checksums
 from riverlog.storage.format.names import INDEX, LOG, TIME_INDEX, segment_name
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.time_index import TimeIndex
@@ -22,7 +23,10 @@ class Segment:
     __slots__ = (
         "base_offset",
         "bytes_since_entry",
+        "checksums",
+        "compacted",
         "created_ms",
+        "damaged_at",
         "doomed",
         "file",
         "first_timestamp",
@@ -62,6 +66,9 @@ class Segment:
         self.used = False  # since the last look for a descriptor to close
         self.doomed = False  # removed from its partition: closed with the last user
         self.unsynced = False  # has bytes that no commit has taken yet
+        self.compacted = False
+        self.checksums: Checksums | None = None  # of its files, once it was sealed and they were computed
+        self.damaged_at: int | None = None  # position of the first bad batch that is known: readers stop there
         self.overhang = False  # a failed write may have left bytes behind `size`
 
     @property

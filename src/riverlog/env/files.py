@@ -14,9 +14,10 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from riverlog.env.page_cache import cachestat_probe, find_syncfs, mincore_probe
+from riverlog.env.reserving import reserve
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -62,7 +63,19 @@ class File(Protocol):
         """Nobody reads them soon: what of their pages is written may leave memory. It costs no disk."""
         ...
 
+    def allocate(self, size: int) -> None:
+        """Reserves room on the disk for the first `size` bytes, where the system can; the file's size stays what it was.
+        `truncate` gives back what lies behind its end. To reserve can take milliseconds: not on the loop."""
+        ...
+
     def close(self) -> None: ...
+
+
+class Volume(NamedTuple):
+    """The file system that a path is on."""
+
+    bytes: int
+    usable_bytes: int  # that we may still write
 
 
 class Locked(Exception):
@@ -118,6 +131,8 @@ class Files(Protocol):
     def lock(self, path: str) -> FileLock:
         """Raises Locked. The lock ends with the process."""
         ...
+
+    def volume(self, path: str) -> Volume: ...
 
     def open_files_max(self) -> int:
         """How many descriptors the caller may hold; asks for as many as the system grants."""
@@ -225,6 +240,9 @@ class RealFile:
 
         def advise_dontneed(self, position: int, count: int) -> None: ...
 
+    def allocate(self, size: int) -> None:
+        reserve(self.descriptor, size)
+
     def close(self) -> None:
         if self.descriptor >= 0:
             descriptor, self.descriptor = self.descriptor, -1
@@ -326,6 +344,10 @@ class RealFiles:
                 raise Locked(path, content) from None
             raise
         return RealFileLock(descriptor)
+
+    def volume(self, path: str) -> Volume:
+        found = os.statvfs(path)
+        return Volume(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
     def open_files_max(self) -> int:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -214,3 +214,36 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         child.kill()
         child.wait()
         RealFiles().lock(path).release()
+
+
+def test_room_is_reserved_and_given_back_and_the_size_stays(world: tuple[Files, str]) -> None:
+    files, directory = world
+    file = files.open(f"{directory}/a", create=True)
+    file.write_at(b"hello", 0)
+    file.allocate(1 << 20)
+    assert (file.size(), files.size(f"{directory}/a")) == (5, 5)
+    assert file.read_at(100, 0) == b"hello"
+    file.write_at(b" there", 5)
+    assert files.read(f"{directory}/a") == b"hello there"
+    file.truncate(file.size())
+    if isinstance(files, CrashableFiles):
+        assert files.reserved == {}
+    else:
+        assert os.stat(f"{directory}/a").st_blocks * 512 < 1 << 20
+    file.close()
+
+
+def test_a_volume_has_a_size_and_room(world: tuple[Files, str]) -> None:
+    files, directory = world
+    volume = files.volume(directory)
+    assert volume.bytes >= volume.usable_bytes > 0
+
+
+def test_no_room_to_reserve_is_told() -> None:
+    files = CrashableFiles()
+    file = files.open("a", create=True)
+    files.room_bytes = 100
+    with pytest.raises(OSError, match="No space left"):
+        file.allocate(101)
+    file.allocate(100)
+    assert files.reserved == {"a": 100}

@@ -44,7 +44,7 @@ LONG_FILES: Final[dict[str, tuple[int, str]]] = {
         "one suite: every promise of the contract as a test",
     ),
     "src/riverlog/testing/fakes.py": (
-        455,
+        415,
         "files that forget, descriptor by descriptor: the whole of env/files once more",
     ),
 }

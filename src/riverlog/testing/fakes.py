@@ -13,10 +13,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 from riverlog.env.entropy import Entropy
-from riverlog.env.files import Buffer, File, FileLock, Files, Locked
+from riverlog.env.files import Buffer, File, FileLock, Files, Locked, Volume
+from riverlog.testing.inodes import Directory, Inode, Node
 
 
 class Unsynced(Enum):
@@ -45,29 +46,10 @@ class Fault(NamedTuple):
     times: int
 
 
-class _Inode:
-    """A file's content, now and as of its last sync."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-        self.synced = b""
-
-
-class _Directory:
-    """Names, now and as of the last sync."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, _Node] = {}
-        self.synced: dict[str, _Node] = {}
-
-
-_Node: TypeAlias = _Inode | _Directory
-
-
 class CrashableFile:
     """Open until it is closed or the world crashes; then every use is EBADF."""
 
-    def __init__(self, files: CrashableFiles, path: str, inode: _Inode, writable: bool) -> None:
+    def __init__(self, files: CrashableFiles, path: str, inode: Inode, writable: bool) -> None:
         self.descriptor = -1
         self._files = files
         self._path = path
@@ -94,9 +76,7 @@ class CrashableFile:
                     raise _error(errno.ENOSPC, self._path)
             if files.room_bytes is not None:
                 files.room_bytes -= growth
-            if position > len(content):
-                content.extend(bytes(position - len(content)))
-            content[position : position + len(data)] = data
+            self._inode.write(data, position)
             return len(data)
 
     def read_at(self, count: int, position: int) -> bytes:
@@ -123,10 +103,17 @@ class CrashableFile:
             content = self._inode.content
             if files.room_bytes is not None:
                 files.room_bytes += max(0, len(content) - size)
-            if size < len(content):
-                del content[size:]
-            else:
-                content.extend(bytes(size - len(content)))
+            self._inode.truncate(size)
+            files.reserved.pop(self._path, None)
+
+    def allocate(self, size: int) -> None:
+        files = self._files
+        with files.lock_all:
+            self._check(writable=True)
+            files.fail("allocate", self._path)
+            if files.room_bytes is not None and size - len(self._inode.content) > files.room_bytes:
+                raise _error(errno.ENOSPC, self._path)
+            files.reserved[self._path] = size
 
     def sync(self) -> None:
         files = self._files
@@ -134,8 +121,12 @@ class CrashableFile:
             files.gate.wait()
         with files.lock_all:
             self._check()
-            files.operate("sync", self._path, 0, len(self._inode.content))
-            self._inode.synced = bytes(self._inode.content)
+            try:
+                files.operate("sync", self._path, 0, len(self._inode.content))
+            except OSError:
+                self._inode.fail_sync()
+                raise
+            self._inode.sync()
 
     def resident(self, position: int, count: int) -> bool:
         return self._files.resident
@@ -150,6 +141,8 @@ class CrashableFile:
         with self._files.lock_all:
             self._check()
             self._files.advice.append(Operation(kind, self._path, position, count))
+            if kind == "dontneed":
+                self._inode.evict()
 
     def close(self) -> None:
         self._open = False
@@ -198,6 +191,7 @@ class CrashableFiles:
         self.operations: list[Operation] = []
         self.faults: list[Fault] = []
         self.advice: list[Operation] = []  # kinds willneed and dontneed, in order
+        self.reserved: dict[str, int] = {}  # path -> bytes that were allocated and not given back
         self.room_bytes: int | None = None  # what the disk has left; None: enough
         self.resident = True  # whether the page cache is said to have everything
         self.generation = 0  # crashes so far
@@ -205,7 +199,7 @@ class CrashableFiles:
         self.lock_all = threading.RLock()
         self.gate = threading.Event()
         self.gate.set()
-        self._root = _Directory()
+        self._root = Directory()
 
     # What tests do
 
@@ -217,7 +211,11 @@ class CrashableFiles:
             self.locks.clear()
             self.faults.clear()
             self.gate.set()
-            _crash_directory(self._root, unsynced, entropy)
+            if unsynced is Unsynced.LOST:
+                self._root.lose()
+            elif unsynced is Unsynced.TORN:
+                assert entropy is not None
+                self._root.tear(entropy)
 
     def inject(self, kind: str, path: str, error: int, times: int = 1) -> None:
         """The next `times` operations of that kind (an `Operation`'s, or `read`) on a path that contains `path` fail."""
@@ -257,8 +255,9 @@ class CrashableFiles:
                 if not create:
                     raise _error(errno.ENOENT, path)
                 self.operate("create", path)
-                node = parent.entries[name] = _Inode()
-            if isinstance(node, _Directory):
+                node = Inode()
+                parent.put(name, node)
+            if isinstance(node, Directory):
                 raise _error(errno.EISDIR, path)
             return CrashableFile(self, path, node, writable)
 
@@ -266,7 +265,7 @@ class CrashableFiles:
         with self.lock_all:
             self.fail("read", path)
             node = self._node(path)
-            if isinstance(node, _Directory):
+            if isinstance(node, Directory):
                 raise _error(errno.EISDIR, path)
             return bytes(node.content)
 
@@ -283,12 +282,12 @@ class CrashableFiles:
             return True
 
     def is_directory(self, path: str) -> bool:
-        return self.exists(path) and isinstance(self._node(path), _Directory)
+        return self.exists(path) and isinstance(self._node(path), Directory)
 
     def size(self, path: str) -> int:
         with self.lock_all:
             node = self._node(path)
-            return len(node.content) if isinstance(node, _Inode) else 0
+            return len(node.content) if isinstance(node, Inode) else 0
 
     def make_directory(self, path: str) -> None:
         with self.lock_all:
@@ -297,8 +296,9 @@ class CrashableFiles:
                 node = at.entries.get(part)
                 if node is None:
                     self.fail("create", path)
-                    node = at.entries[part] = _Directory()
-                if not isinstance(node, _Directory):
+                    node = Directory()
+                    at.put(part, node)
+                if not isinstance(node, Directory):
                     raise _error(errno.ENOTDIR, path)
                 at = node
 
@@ -308,31 +308,34 @@ class CrashableFiles:
             self.operate("rename", new)
             target, name = self._parent(new)
             source, old_name = self._parent(old)
-            del source.entries[old_name]
-            target.entries[name] = node
+            source.drop(old_name)
+            target.put(name, node)
 
     def remove(self, path: str) -> None:
         with self.lock_all:
-            if isinstance(node := self._node(path), _Directory):
+            if isinstance(node := self._node(path), Directory):
                 raise _error(errno.EISDIR, path)
             self.operate("remove", path)
             if self.room_bytes is not None:
                 self.room_bytes += len(node.content)
             parent, name = self._parent(path)
-            del parent.entries[name]
+            parent.drop(name)
 
     def remove_tree(self, path: str) -> None:
         with self.lock_all:
-            self._directory(path)
+            directory = self._directory(path)
             self.operate("remove", path)
+            if self.room_bytes is not None:
+                self.room_bytes += directory.size()
+            directory.drop_tree()
             parent, name = self._parent(path)
-            del parent.entries[name]
+            parent.drop(name)
 
     def sync_directory(self, path: str) -> None:
         with self.lock_all:
             directory = self._directory(path)
             self.operate("sync-directory", path)
-            directory.synced = dict(directory.entries)
+            directory.sync()
 
     def sync_all(self, path: str) -> bool:
         if threading.current_thread() is not threading.main_thread():
@@ -340,7 +343,7 @@ class CrashableFiles:
         with self.lock_all:
             self._node(path)
             self.operate("sync-all", path)
-            _sync_tree(self._root)
+            self._root.sync_tree()
         return True
 
     def lock(self, path: str) -> FileLock:
@@ -349,6 +352,9 @@ class CrashableFiles:
                 raise Locked(path, content)
             self.locks[path] = b""
             return CrashableLock(self, path)
+
+    def volume(self, path: str) -> Volume:
+        return Volume(2**40, 2**40 if self.room_bytes is None else self.room_bytes)
 
     def open_files_max(self) -> int:
         return 1000
@@ -369,22 +375,22 @@ class CrashableFiles:
                     self.faults[at] = fault._replace(times=fault.times - 1)
                 raise _error(fault.error, path)
 
-    def _node(self, path: str) -> _Node:
-        node: _Node = self._root
+    def _node(self, path: str) -> Node:
+        node: Node = self._root
         for part in _parts(path):
-            if not isinstance(node, _Directory):
+            if not isinstance(node, Directory):
                 raise _error(errno.ENOTDIR, path)
             if (inner := node.entries.get(part)) is None:
                 raise _error(errno.ENOENT, path)
             node = inner
         return node
 
-    def _directory(self, path: str) -> _Directory:
-        if not isinstance(node := self._node(path), _Directory):
+    def _directory(self, path: str) -> Directory:
+        if not isinstance(node := self._node(path), Directory):
             raise _error(errno.ENOTDIR, path)
         return node
 
-    def _parent(self, path: str) -> tuple[_Directory, str]:
+    def _parent(self, path: str) -> tuple[Directory, str]:
         head, _, name = path.rpartition("/")
         return self._directory(head), name
 
@@ -395,56 +401,3 @@ def _parts(path: str) -> list[str]:
 
 def _error(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)  # Python makes FileNotFoundError and the like of it
-
-
-def _sync_tree(directory: _Directory) -> None:
-    directory.synced = dict(directory.entries)
-    for node in directory.entries.values():
-        if isinstance(node, _Directory):
-            _sync_tree(node)
-        else:
-            node.synced = bytes(node.content)
-
-
-def _crash_directory(directory: _Directory, unsynced: Unsynced, entropy: Entropy | None) -> None:
-    if unsynced is Unsynced.KEPT:
-        return  # it is all there, and none of it more durable than before
-    entries = directory.entries
-    if unsynced is Unsynced.LOST:
-        entries = dict(directory.synced)
-    elif unsynced is Unsynced.TORN:
-        assert entropy is not None
-        names = sorted(entries.keys() | directory.synced.keys())
-        entries = {}
-        for name in names:
-            now, before = directory.entries.get(name), directory.synced.get(name)
-            chosen = now if entropy.below(2) else before
-            if chosen is not None:
-                entries[name] = chosen
-    directory.entries = entries
-    directory.synced = dict(entries)
-    for node in entries.values():
-        if isinstance(node, _Directory):
-            _crash_directory(node, unsynced, entropy)
-        else:
-            _crash_file(node, unsynced, entropy)
-
-
-def _crash_file(inode: _Inode, unsynced: Unsynced, entropy: Entropy | None) -> None:
-    if unsynced is Unsynced.LOST:
-        inode.content = bytearray(inode.synced)
-    elif unsynced is Unsynced.TORN and inode.content != inode.synced:
-        assert entropy is not None
-        inode.content = _torn(bytes(inode.content), inode.synced, entropy)
-    inode.synced = bytes(inode.content)
-
-
-def _torn(content: bytes, synced: bytes, entropy: Entropy) -> bytearray:
-    """The synced bytes with a part of what was written after them: a prefix of it, perhaps of zeros at its end."""
-    if content[: len(synced)] != synced:  # written over, or cut
-        return bytearray(content if entropy.below(2) else synced)
-    kept = len(synced) + entropy.below(len(content) - len(synced) + 1)
-    torn = bytearray(content[:kept])
-    if kept < len(content) and entropy.below(2):
-        torn.extend(bytes(entropy.below(len(content) - kept + 1)))
-    return torn

@@ -69,6 +69,17 @@ def sync_pending(files: Files, share: Sequence[Pending]) -> None:
                 files.sync_directory(path)
         except OSError as error:
             pending.error = error
+            distrust(pending.files)
+
+
+def distrust(files: Sequence[File]) -> None:
+    """The pages of a failed sync count as clean and are not on the disk: without this whoever reads them next, the next
+    start too, would take them for synced."""
+    for file in files:
+        try:
+            file.advise_dontneed(0, file.size())
+        except OSError:
+            pass  # it is only advice; the partition is cut all the same
 
 
 class GroupCommit:

@@ -19,6 +19,8 @@ class WalkEnd(IntEnum):
     BATCH_CUT = 2  # the batch goes on behind the buffer
     LENGTH = 3  # the length is smaller than a header
     MAGIC = 4  # another format
+    HEADER = 5  # offsets, an epoch or a count that cannot be there (`check_batches` alone looks)
+    CRC = 6  # the bytes are not those that were signed (likewise)
 
 
 class Batches(NamedTuple):
@@ -43,6 +45,17 @@ class Batches(NamedTuple):
     record_counts: array[int]
 
 
+class Checked(NamedTuple):
+    """Whole batches that follow one another in a buffer, each with the CRC of its bytes. `end` is the position behind the
+    last good one, `stopped` why it went no further, `next_offset` what may come next (-1: there was no good one)."""
+
+    end: int
+    stopped: WalkEnd
+    next_offset: int
+    leader_epoch: int  # of the last good one; -1: there was none
+    batches: int
+
+
 class Spans(NamedTuple):
     """Where the parts of each record lie. A length of -1 is null; its start is where the bytes would be."""
 
@@ -64,6 +77,59 @@ class TimestampedDelta(NamedTuple):
     timestamp: int
 
 
+class WindowEnd(IntEnum):
+    """Why a walk of compaction over a window of batches stopped: at a batch's first byte, always."""
+
+    END = 0  # the window is used up, or the batch goes on behind it
+    OTHER = 1  # the batch is packed, transactional or a control batch: not for these functions
+    FULL = 2  # the map has no room for another key
+    ROOM = 3  # the output has no room for what the batch may become
+    DAMAGE = 4  # the header cannot be, or the CRC is not that of the bytes
+    MALFORMED = 5  # the CRC is right, and the records are not what the format says
+
+
+class Mapped(NamedTuple):
+    """What went into an offset map. `last_offset`: everything up to it has been taken in; -1: nothing."""
+
+    position: int
+    stopped: WindowEnd
+    last_offset: int
+    records: int
+
+
+class Thinned(NamedTuple):
+    """The records of one batch that stay. `max_timestamp` is theirs."""
+
+    data: bytes
+    kept: int
+    tombstones: int  # of those that stay
+    max_timestamp: int
+
+
+class IndexState(NamedTuple):
+    """What an index writer carries from batch to batch: bytes since the last entry, the largest timestamp so far and the
+    last offset of the batch that first had it."""
+
+    bytes_since_entry: int = 0
+    max_timestamp: int = -1
+    max_timestamp_offset: int = -1
+
+
+class ThinnedWindow(NamedTuple):
+    """What was written of a window's batches. `entries` are the index entries that are due, four numbers each: position
+    in the output and last offset of the batch, largest timestamp and its offset up to and with that batch."""
+
+    position: int
+    stopped: WindowEnd
+    written: int
+    first_offset: int  # the base offset of the first batch that was written; -1: none was
+    batches: int  # written
+    records: int  # read
+    kept: int
+    entries: array[int]
+    index: IndexState
+
+
 class Fault(IntEnum):
     """What is wrong with a record. Both twins find the same fault at the same record."""
 
@@ -80,6 +146,7 @@ class Fault(IntEnum):
     LEFT_OVER = 10
     TIMESTAMP = 11
     TRAILING = 12
+    OFFSET = 13
 
 
 _FAULT_TEXTS: Final = {
@@ -96,6 +163,7 @@ _FAULT_TEXTS: Final = {
     Fault.LEFT_OVER: "its length counts bytes behind its last header",
     Fault.TIMESTAMP: "its timestamp does not fit into 64 bits",
     Fault.TRAILING: "bytes follow the last record that the batch's header counts",
+    Fault.OFFSET: "its offset is none of the batch's",
 }
 
 

@@ -23,6 +23,7 @@ TEMPORARY: Final = ".tmp"  # is written, synced, then renamed over what it repla
 
 LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
 PARTITION_METADATA: Final = "partition.metadata"
+SWAP: Final = "swap"  # a compaction is putting segments into place
 CHECKPOINT: Final = "checkpoint"
 META: Final = "meta.json"
 LOCK: Final = "riverlog.lock"

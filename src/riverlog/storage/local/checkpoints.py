@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset, PartitionId, Position
 from riverlog.env.clock import Clock
-from riverlog.env.files import Files, replace_file, write_whole
+from riverlog.env.files import Files, replace_file, write_file, write_whole
 from riverlog.records.checksum import crc32c
 from riverlog.state.producers import ProducerEntry
 from riverlog.storage.format import checkpoint, names, partition_metadata, producer_snapshot
@@ -30,6 +30,7 @@ from riverlog.storage.format.checkpoint import (
     SegmentMark,
 )
 from riverlog.storage.format.offset_index import OffsetIndex
+from riverlog.storage.local.checksums import Checksumming
 from riverlog.storage.local.group_commit import Lane
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.segments import Segment
@@ -54,10 +55,20 @@ class Saving:
     epochs: bytes | None
     producers: list[ProducerEntry]
 
+    @property
+    def fresh_epochs_path(self) -> str:
+        """Until the loop gives it its name: with the topic's id, because a topic of the same name may have taken the
+        directory's path meanwhile."""
+        topic_id = self.mark.partition.topic_id.hex()
+        return f"{self.partition.directory}/{names.LEADER_EPOCHS}.{topic_id}{names.TEMPORARY}"
+
 
 def save(files: Files, savings: Sequence[Saving]) -> None:
-    """On a thread. Raises OSError."""
+    """On a thread. Raises OSError. By paths: where the topic was deleted meanwhile, nothing that is written is of harm to one
+    that was made under its name (`_after_deletion`)."""
     for saving in savings:
+        if saving.partition.failure is not None:
+            continue
         directory = saving.partition.directory
         for _, path, data, position in saving.indexes:
             file = files.open(path, create=True)
@@ -74,9 +85,18 @@ def save(files: Files, savings: Sequence[Saving]) -> None:
             sums = saving.mark.file_checksums._replace(snapshot=crc32c(content))
             saving.mark = saving.mark._replace(file_checksums=sums)
         if saving.epochs is not None:
-            replace_file(files, f"{directory}/{names.LEADER_EPOCHS}", saving.epochs)
-        elif saving.indexes:
+            write_file(files, saving.fresh_epochs_path, saving.epochs)
+        if saving.indexes:
             files.sync_directory(directory)
+
+
+def sync_directories(files: Files, directories: Sequence[str]) -> None:
+    """On a thread. Raises OSError; one that is gone needs nothing."""
+    for directory in directories:
+        try:
+            files.sync_directory(directory)
+        except FileNotFoundError:
+            continue
 
 
 class Checkpoints:
@@ -90,6 +110,8 @@ class Checkpoints:
         self.recovery_segments: Mapping[
             PartitionId, Offset
         ] = {}  # likewise: the segments that the next start must find
+        self.checksums = Checksumming(engine)
+        self._leftovers: list[str] = []  # files that a thread wrote for a partition that was deleted meanwhile
         self._wanted = asyncio.Event()  # a segment was rolled
         self._loaded: dict[Segment, None] = {}
 
@@ -98,6 +120,7 @@ class Checkpoints:
         self._wanted.set()
 
     async def run(self) -> None:
+        self.engine.tasks.start(self.checksums.run(), name="checksums")
         clock, interval_ms = self.engine.clock, self.engine.settings.checkpoint_interval_ms
         while True:
             await timer(clock, interval_ms, self._wanted)
@@ -106,6 +129,8 @@ class Checkpoints:
                 await self.write()
             except (OSError, RiverlogError) as error:
                 log.error("the checkpoint could not be written: %s; it is tried again", error)
+            except Exception:
+                log.exception("the checkpoint could not be written; it is tried again")
             await clock.sleep(spacing_s)
 
     async def write_first(self, marks: Mapping[PartitionId, PartitionMark]) -> None:
@@ -136,24 +161,75 @@ class Checkpoints:
             await self._durable(savings)
             savings = [saving for saving in savings if saving.partition.failure is None]
             if savings:
-                await engine.maintenance.run(partial(save, engine.files, savings))
-            old = self._settle(savings)
+                await engine.maintenance.run(partial(self._save, savings))
+                savings = self._alive(savings)
+                renamed = self._rename_epochs(savings)
+                if renamed:
+                    await engine.maintenance.run(partial(sync_directories, engine.files, renamed))
+                    savings = self._alive(savings)
+            old = self._settle(savings) + self._leftovers
+            self._leftovers = []
+            self.checksums.marks()
             marks: list[PartitionMark] = []
             for partition in engine.partitions.values():
                 if partition.mark is not None:
-                    partition.mark = partition.mark._replace(leader_epoch=partition.leader_epoch)
+                    if partition.mark.leader_epoch != partition.leader_epoch:
+                        partition.mark = partition.mark._replace(leader_epoch=partition.leader_epoch)
                     marks.append(partition.mark)
                 elif epochs_changed or clean or partition.leader_epoch:
                     marks.append(empty_mark(partition))
             self.generation += 1
-            content = checkpoint.encode(Checkpoint(clean, self.generation, marks))
-            path = f"{engine.directory}/{names.CHECKPOINT}"
-            await engine.maintenance.run(partial(replace_file, engine.files, path, content))
+            await engine.maintenance.run(partial(self._replace, Checkpoint(clean, self.generation, marks)))
             engine.counters.checkpoints += 1
             self.log_starts = {mark.partition: mark.log_start for mark in marks}
             self.recovery_segments = {mark.partition: mark.recovery_segment for mark in marks}
             if old:
                 await engine.maintenance.run(partial(remove_quietly, engine.files, old))
+
+    def _replace(self, content: Checkpoint) -> None:
+        """On a thread."""
+        replace_file(self.engine.files, f"{self.engine.directory}/{names.CHECKPOINT}", checkpoint.encode(content))
+
+    def _save(self, savings: Sequence[Saving]) -> None:
+        """On a thread. A directory that a deletion has renamed is no error."""
+        files = self.engine.files
+        for saving in savings:
+            try:
+                save(files, [saving])
+            except FileNotFoundError:
+                if saving.partition.failure is None:
+                    raise
+
+    def _alive(self, savings: Sequence[Saving]) -> list[Saving]:
+        """Those whose partitions were not deleted meanwhile, and have not failed."""
+        alive: list[Saving] = []
+        partitions = self.engine.partitions
+        for saving in savings:
+            if partitions.get(saving.partition.id) is not saving.partition:
+                self._after_deletion(saving)
+            elif saving.partition.failure is None:
+                alive.append(saving)
+        return alive
+
+    def _after_deletion(self, saving: Saving) -> None:
+        """The thread may have written into the directory of a new topic of the same name: parts of an index, which are written
+        from the front before anybody reads them, and a snapshot, which goes with the next checkpoint."""
+        directory = saving.partition.directory
+        if saving.epochs is not None:
+            self._leftovers.append(saving.fresh_epochs_path)
+        for partition in self.engine.partitions.values():
+            if partition.directory == directory and saving.mark.recovery_offset not in partition.snapshot_offsets:
+                partition.snapshot_offsets.append(saving.mark.recovery_offset)
+
+    def _rename_epochs(self, savings: Sequence[Saving]) -> list[str]:
+        """On the loop, so that a deletion comes before or after. Gives the directories that are to be synced."""
+        renamed: list[str] = []
+        for saving in savings:
+            if saving.epochs is not None and saving.partition.failure is None:
+                directory = saving.partition.directory
+                self.engine.files.rename(saving.fresh_epochs_path, f"{directory}/{names.LEADER_EPOCHS}")
+                renamed.append(directory)
+        return renamed
 
     @staticmethod
     def _is_behind(partition: LocalPartition) -> bool:
@@ -239,6 +315,8 @@ class Checkpoints:
                 if segment is not partition.segments[-1] and segment.base_offset != mark.recovery_segment:
                     segment.saved = True
                     self._loaded[segment] = None
+                    if segment.checksums is None:
+                        self.checksums.add(partition, segment)
             if saving.epochs == partition.epochs.encode():
                 partition.unsaved_epochs = False
             partition.mark = mark

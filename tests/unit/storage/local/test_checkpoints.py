@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from riverlog.base.ids import LeaderEpoch, PartitionId, TopicId
 from riverlog.storage.contract import Acks, LogConfig, TopicLog
 from riverlog.storage.format import checkpoint
 from riverlog.storage.local.engine import LocalEngine
@@ -153,6 +154,72 @@ def test_what_is_appended_while_a_checkpoint_is_written_is_in_the_next() -> None
         assert engine.counters.recovered_bytes == 0
         assert await values_in(engine, P0) == list("abcdefgh")
         assert await values_in(engine, P0, 5) == list("fgh")
+        await world.stop()
+
+    run(story)
+
+
+def test_a_save_that_runs_while_its_topic_is_made_again_leaves_the_new_one_alone() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()])
+        engine = await world.start()
+        await fill(engine, P0, ["a"], ["b"])
+        await appended(engine, [append_of(P0, "c", producer=(1, 0, 0))])
+        partition = engine.partitions[P0]
+        partition.unsaved_epochs = True
+        partition.epochs.assign(LeaderEpoch(7), partition.log_end)
+        run_on_thread = engine.maintenance.run
+        made_again: list[LocalEngine] = []
+
+        def run_late(work: Callable[[], Any]) -> asyncio.Future[Any]:
+            async def late() -> Any:
+                if not made_again:
+                    made_again.append(engine)
+                    await engine.delete_topic(TOPIC.topic_id)
+                    await engine.open_topic(again)
+                    await fill(engine, PartitionId(again.topic_id, 0), ["new"])
+                    partition.failure = None  # as if the deletion had come in the middle of the save
+                return await run_on_thread(work)
+
+            return asyncio.ensure_future(late())
+
+        again = TopicLog(topic_id=TopicId(b"again" + bytes(11)), name=TOPIC.name, partition_count=1, config=LogConfig())
+        engine.maintenance.run = run_late  # type: ignore[method-assign, assignment]
+        await engine.checkpoints.write()
+        assert world.files.read(f"{PARTITION}/leader-epoch-checkpoint") == b"0\n1\n0 0\n"
+        assert logs(world, ".snapshot") == ["00000000000000000003.snapshot"]
+        await engine.checkpoints.write()
+        assert logs(world, ".snapshot") == []
+        assert logs(world, ".tmp") == []
+        world.topics = [again]
+        await world.stop()
+        engine = await world.start()
+        assert await values_in(engine, PartitionId(again.topic_id, 0)) == ["new"]
+        await world.stop()
+
+    run(story)
+
+
+def test_the_timer_survives_whatever_a_checkpoint_raises(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(checkpoint_interval_ms=1000, sync_threads=1, read_threads=1))
+        engine = await world.start()
+        before = engine.counters.checkpoints
+
+        def broken(*arguments: object) -> None:
+            raise ZeroDivisionError
+
+        await fill(engine, P0, ["a"])
+        await asyncio.sleep(0)
+        with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+            patch.setattr(engine.checkpoints, "_settle", broken)
+            world.clock.advance(1000)
+            await until(lambda: "ZeroDivisionError" in caplog.text)
+        while engine.counters.checkpoints == before:
+            world.clock.advance(1000)
+            await asyncio.sleep(0.001)
         await world.stop()
 
     run(story)

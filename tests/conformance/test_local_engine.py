@@ -16,6 +16,7 @@ from riverlog.storage.contract import Durability, LogConfig, LogEngine, TopicLog
 from riverlog.storage.local.engine import LocalEngine
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import LogEngineSuite
+from riverlog.testing.conformance.log_times import LogTimesSuite
 from riverlog.testing.fakes import CrashableFiles
 
 SMALL = LogConfig(segment_bytes=300, index_interval_bytes=100)
@@ -31,7 +32,7 @@ async def opened(
     return await LocalEngine.open(directory, settings, files=files, clock=clock, entropy=entropy, topics=topics)
 
 
-class TestRealFiles(LogEngineSuite):
+class TestRealFiles(LogEngineSuite, LogTimesSuite):
     @pytest.fixture(autouse=True)
     def directory(self, tmp_path: Path) -> None:
         self.path = str(tmp_path / "data")
@@ -50,12 +51,12 @@ class TestPageCache(TestRealFiles):
         return await opened(RealFiles(), self.path, clock, topics, replace(SMALL, durability=Durability.PAGE_CACHE))
 
 
-class TestCrashableFiles(LogEngineSuite):
+class TestCrashableFiles(LogEngineSuite, LogTimesSuite):
     async def open(self, clock: Clock, topics: Sequence[TopicLog]) -> LogEngine:
         return await opened(CrashableFiles(), "/data", clock, topics)
 
 
-class TestColdFiles(LogEngineSuite):
+class TestColdFiles(LogEngineSuite, LogTimesSuite):
     """Every read goes by a thread."""
 
     async def open(self, clock: Clock, topics: Sequence[TopicLog]) -> LogEngine:

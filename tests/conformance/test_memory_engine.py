@@ -8,6 +8,7 @@ from riverlog.env.clock import Clock
 from riverlog.storage.contract import LogEngine, TopicLog
 from riverlog.storage.memory import MemoryEngine
 from riverlog.testing.conformance.log_engine import LogEngineSuite
+from riverlog.testing.conformance.log_times import LogTimesSuite
 
 
 async def opened(clock: Clock, topics: Sequence[TopicLog], *, late: bool) -> MemoryEngine:
@@ -17,11 +18,11 @@ async def opened(clock: Clock, topics: Sequence[TopicLog], *, late: bool) -> Mem
     return engine
 
 
-class TestAtOnce(LogEngineSuite):
+class TestAtOnce(LogEngineSuite, LogTimesSuite):
     async def open(self, clock: Clock, topics: Sequence[TopicLog]) -> LogEngine:
         return await opened(clock, topics, late=False)
 
 
-class TestLate(LogEngineSuite):
+class TestLate(LogEngineSuite, LogTimesSuite):
     async def open(self, clock: Clock, topics: Sequence[TopicLog]) -> LogEngine:
         return await opened(clock, topics, late=True)

@@ -245,16 +245,22 @@ class TopicCache:
 
 @lru_cache(maxsize=configs_shared_max)
 def log_config(config: TopicConfig) -> LogConfig:
-    """An engine's part of a topic's configuration."""
+    """An engine's part of a topic's configuration. Only sealed segments are compacted: `max.compaction.lag.ms` seals too."""
     return LogConfig(
         segment_bytes=config.segment_bytes,
-        segment_ms=config.segment_ms,
+        segment_ms=min(config.segment_ms, config.max_compaction_lag_ms) if config.cleanup_compact else config.segment_ms,
+        segment_jitter_ms=config.segment_jitter_ms,
+        preallocate=config.preallocate,
         index_interval_bytes=config.index_interval_bytes,
         segment_index_bytes=config.segment_index_bytes,
         retention_ms=config.retention_ms,
         retention_bytes=config.retention_bytes,
         cleanup_delete=config.cleanup_delete,
         cleanup_compact=config.cleanup_compact,
+        min_cleanable_dirty_ratio=config.min_cleanable_dirty_ratio,
+        min_compaction_lag_ms=config.min_compaction_lag_ms,
+        max_compaction_lag_ms=config.max_compaction_lag_ms,
+        delete_retention_ms=config.delete_retention_ms,
         file_delete_delay_ms=config.file_delete_delay_ms,
         flush_messages=config.flush_messages,
         flush_ms=config.flush_ms,

@@ -130,7 +130,7 @@ _SPECS: Final = (
     ConfigSpec(
         name="cleanup.policy", type=_LIST, default="delete", choices=("compact", "delete"),
         broker_names=_named("log.cleanup.policy"),
-        documentation="Old records go by retention (delete), by key (compact: kept, not done yet), or both.",
+        documentation="Old records go by retention (delete), by key (compact), or both.",
     ),
     ConfigSpec(
         name="compression.gzip.level", type=_INT, default="-1", low=1, high=9, also=-1,
@@ -154,7 +154,7 @@ _SPECS: Final = (
     ),
     ConfigSpec(
         name="delete.retention.ms", type=_LONG, default=str(DAY_MS), low=0,
-        broker_names=_named("log.cleaner.delete.retention.ms"), obeyed=False,
+        broker_names=_named("log.cleaner.delete.retention.ms"),
         documentation="How long a compacted topic keeps the markers of deleted keys.",
     ),
     ConfigSpec(
@@ -200,7 +200,7 @@ _SPECS: Final = (
     ),
     ConfigSpec(
         name="max.compaction.lag.ms", type=_LONG, default=str(INT64_MAX), low=1,
-        broker_names=_named("log.cleaner.max.compaction.lag.ms"), obeyed=False,
+        broker_names=_named("log.cleaner.max.compaction.lag.ms"),
         documentation="After how long at most a record of a compacted topic can be compacted away.",
     ),
     ConfigSpec(
@@ -224,12 +224,12 @@ _SPECS: Final = (
     ),
     ConfigSpec(
         name="min.cleanable.dirty.ratio", type=_DOUBLE, default="0.5", low=0, high=1,
-        broker_names=_named("log.cleaner.min.cleanable.ratio"), obeyed=False,
+        broker_names=_named("log.cleaner.min.cleanable.ratio"),
         documentation="Which share of a log must be new before it is compacted.",
     ),
     ConfigSpec(
         name="min.compaction.lag.ms", type=_LONG, default="0", low=0,
-        broker_names=_named("log.cleaner.min.compaction.lag.ms"), obeyed=False,
+        broker_names=_named("log.cleaner.min.compaction.lag.ms"),
         documentation="How long at least a record of a compacted topic stays.",
     ),
     ConfigSpec(
@@ -238,7 +238,7 @@ _SPECS: Final = (
         documentation="Kept and not counted: there is one replica, and acks=all means that it is on the disk.",
     ),
     ConfigSpec(
-        name="preallocate", type=_BOOLEAN, default="false", broker_names=_named("log.preallocate"), obeyed=False,
+        name="preallocate", type=_BOOLEAN, default="false", broker_names=_named("log.preallocate"),
         documentation="Whether a segment's file has its full size from the start.",
     ),
     ConfigSpec(
@@ -278,7 +278,7 @@ _SPECS: Final = (
     ),
     ConfigSpec(
         name="segment.jitter.ms", type=_LONG, default="0", low=0,
-        broker_names=_named("log.roll.jitter.ms", "log.roll.jitter.hours"), obeyed=False,
+        broker_names=_named("log.roll.jitter.ms", "log.roll.jitter.hours"),
         documentation="How much a segment's age may fall short of segment.ms, so that not all roll at once.",
     ),
     ConfigSpec(
@@ -324,6 +324,7 @@ class TopicConfig:
     min_cleanable_dirty_ratio: float
     min_compaction_lag_ms: int
     min_insync_replicas: int
+    preallocate: bool
     retention_bytes: int  # -1: without limit
     retention_ms: int  # -1: for ever
     segment_bytes: int
@@ -408,6 +409,7 @@ def resolve(overrides: Mapping[str, str], broker_defaults: Mapping[str, str]) ->
         min_cleanable_dirty_ratio=value("min.cleanable.dirty.ratio"),
         min_compaction_lag_ms=value("min.compaction.lag.ms"),
         min_insync_replicas=value("min.insync.replicas"),
+        preallocate=value("preallocate"),
         retention_bytes=value("retention.bytes"),
         retention_ms=value("retention.ms"),
         segment_bytes=value("segment.bytes"),

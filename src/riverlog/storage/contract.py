@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import NodeId, Offset, PartitionId, Position, ProducerId, TopicId, TopicName
 from riverlog.base.units import DAY_MS, GIB, INT64_MAX, MIB
+from riverlog.env.files import Volume
 from riverlog.records.header import BatchHeader
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -51,15 +52,21 @@ class LogConfig:
 
     segment_bytes: int = GIB
     segment_ms: int = 7 * DAY_MS
+    segment_jitter_ms: int = 0  # a segment rolls by up to that much earlier
     index_interval_bytes: int = 4096
     segment_index_bytes: int = 10 * MIB
     retention_ms: int = 7 * DAY_MS  # -1: for ever
     retention_bytes: int = -1
     cleanup_delete: bool = True
     cleanup_compact: bool = False
+    min_cleanable_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = INT64_MAX
+    delete_retention_ms: int = DAY_MS
     file_delete_delay_ms: int = 60_000
     flush_messages: int = INT64_MAX
     flush_ms: int = INT64_MAX
+    preallocate: bool = False
     log_append_time: bool = False
     durability: Durability = Durability.FSYNC
 
@@ -279,6 +286,10 @@ class LogEngine(Protocol):
     def producers(self, partition: PartitionId) -> Sequence[ProducerState]: ...
 
     def size(self, partition: PartitionId) -> LogSize: ...
+
+    async def volume(self) -> Volume | None:
+        """What the logs lie on, for people. None: it cannot be told."""
+        ...
 
     def room(self) -> Awaitable[None] | None:
         """Not None: too much is unsynced; await it before reading more from a socket."""

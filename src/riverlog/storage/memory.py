@@ -166,6 +166,10 @@ class MemoryPartition:
             found = max_timestamp_of(batch, header)
             if found is not None and header.base_offset + found.offset_delta >= self.log_start:
                 best = TimestampedOffset(Offset(header.base_offset + found.offset_delta), found.timestamp, 0)
+            elif header.next_offset > self.log_start:
+                for record in records_of(batch, header):
+                    if record.offset >= self.log_start and (best is None or record.timestamp_ms > best.timestamp_ms):
+                        best = TimestampedOffset(Offset(record.offset), record.timestamp_ms, 0)
         return best
 
 
@@ -391,6 +395,9 @@ class MemoryEngine:
     def size(self, partition: PartitionId) -> LogSize:
         found = self._partition(partition)
         return LogSize(found.size, 1, found.log_start, found.log_end)
+
+    async def volume(self) -> None:
+        return None
 
     def room(self) -> Awaitable[None] | None:
         return None

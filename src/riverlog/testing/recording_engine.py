@@ -10,6 +10,7 @@ from typing import Any
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import NodeId, Offset, PartitionId, TopicId
+from riverlog.env.files import Volume
 from riverlog.storage.contract import LogConfig, LogSize, TopicLog, Watermarks
 
 
@@ -27,6 +28,7 @@ class RecordingEngine:
         self.failure: Exception = RiverlogError(ErrorKind.STORAGE, "no space left on the disk: make room")
         self.leader_epoch = 0
         self.offline: set[PartitionId] = set()
+        self.disk: Volume | None = Volume(1000, 400)
 
     def as_engine(self) -> Any:
         return self
@@ -55,6 +57,9 @@ class RecordingEngine:
     def size(self, partition: PartitionId) -> LogSize:
         self._check(partition)
         return LogSize(self.bytes_each, 1, Offset(0), Offset(0))
+
+    async def volume(self) -> Volume | None:
+        return self.disk
 
     def _check(self, partition: PartitionId) -> None:
         topic = self.topics.get(partition.topic_id)

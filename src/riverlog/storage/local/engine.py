@@ -18,7 +18,7 @@ from riverlog.base.ids import Offset, PartitionId, TopicId
 from riverlog.env.clock import Clock
 from riverlog.env.entropy import Entropy
 from riverlog.env.executor import Executor, ThreadExecutor
-from riverlog.env.files import FileLock, Files
+from riverlog.env.files import FileLock, Files, Volume
 from riverlog.env.tasks import Tasks
 from riverlog.records.header import TRANSACTIONAL_BIT
 from riverlog.storage.answers import states_of, unknown
@@ -72,6 +72,7 @@ class LocalEngine:
         *,
         files: Files,
         clock: Clock,
+        entropy: Entropy,
         executors: ExecutorFactory,
     ) -> None:
         self.directory = directory
@@ -103,6 +104,7 @@ class LocalEngine:
         )
         self.tasks = Tasks("storage")
         self.checkpoints = Checkpoints(self)
+        self.remover = executors("removal", 1)
         self.upkeep = Upkeep(self)
         self.world = World(
             files,
@@ -110,8 +112,10 @@ class LocalEngine:
             self.descriptors,
             self.counters,
             self.alarm.moved,
+            self.upkeep.preallocation.begun,
             self.upkeep.sealed,
             self.upkeep.late,
+            entropy,
         )
         self._fetching = Fetching(self)
         self._waiting_for_room: list[asyncio.Future[None]] = []
@@ -136,7 +140,7 @@ class LocalEngine:
         engine: LocalEngine | None = None
         try:
             meta = opening.read_meta(files, directory, settings, entropy)
-            engine = cls(directory, settings, meta, held, files=files, clock=clock, executors=executors)
+            engine = cls(directory, settings, meta, held, files=files, clock=clock, entropy=entropy, executors=executors)
             await opening.open_all(engine, await topics() if callable(topics) else topics)
         except BaseException:
             if engine is not None:
@@ -327,6 +331,9 @@ class LocalEngine:
     def size(self, partition: PartitionId) -> LogSize:
         return self._partition(partition).log_size()
 
+    async def volume(self) -> Volume:
+        return await self.readers.run(lambda: self.files.volume(self.directory))
+
     # The end
 
     async def close(self) -> None:
@@ -340,6 +347,7 @@ class LocalEngine:
         await self.commit.drain()
         await self.tasks.close()
         await self.checkpoints.write_last()
+        await self.upkeep.finish()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -350,7 +358,7 @@ class LocalEngine:
         for waiting in self._waiting_for_room:
             if not waiting.done():
                 waiting.set_result(None)
-        for executor in (self.readers, self.maintenance, *self._syncers):
+        for executor in (self.readers, self.maintenance, self.remover, *self._syncers):
             executor.close()
         self.descriptors.close()
         self._lock.release()

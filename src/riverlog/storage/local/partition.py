@@ -19,6 +19,7 @@ from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import LeaderEpoch, Offset, PartitionId
 from riverlog.base.units import INT32_MAX, format_bytes
 from riverlog.env.clock import Clock
+from riverlog.env.entropy import Entropy
 from riverlog.env.files import Files, write_file
 from riverlog.records.header import HEADER_BYTES, BatchHeader
 from riverlog.state.producers import Duplicate, Producers
@@ -56,8 +57,10 @@ class World(NamedTuple):
     descriptors: Descriptors
     counters: Counters
     moved: Callable[[LocalPartition], None]  # the high watermark moved: wake the subscribers
+    begun: Callable[[LocalPartition, Segment], None]
     sealed: Callable[[LocalPartition, Segment], None]  # its indexes are to be written
     late: Callable[[LocalPartition, int], None]  # a batch older than the retention was appended
+    entropy: Entropy
 
 
 class Place(NamedTuple):
@@ -187,11 +190,18 @@ class LocalPartition:
             waited_ms = max_timestamp - segment.first_timestamp
         else:
             waited_ms = now_ms - segment.created_ms
-        if waited_ms > self.config.segment_ms:
+        if waited_ms > self.config.segment_ms - self._jitter_ms(segment):
             return True
         index = segment.index
         assert index is not None
         return len(index) * 8 + 8 > self.config.segment_index_bytes
+
+    def _jitter_ms(self, segment: Segment) -> int:
+        """By how much the segment rolls before `segment.ms`: drawn once for each."""
+        most = min(self.config.segment_jitter_ms, self.config.segment_ms)
+        if segment.jitter_ms < 0 < most:
+            segment.jitter_ms = self.world.entropy.below(most)
+        return min(max(segment.jitter_ms, 0), most)
 
     def _appended(self, segment: Segment, header: BatchHeader, base_offset: Offset, size: int, now_ms: int) -> None:
         """The batch stands in the file: into the books with it."""
@@ -260,6 +270,7 @@ class LocalPartition:
             before.seal_time_index()
             world.counters.rolled_segments += 1
             world.sealed(self, before)
+        world.begun(self, fresh)
         return fresh
 
     def _make_directory(self) -> None:

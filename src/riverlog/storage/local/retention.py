@@ -1,7 +1,7 @@
 """Which segments of a partition have outlived their topic's retention. Pure: Kafka's rules over values.
 
 Invariant: what goes is a prefix, and all of it is visible to readers (below the high watermark).
-Not here: the removal (`upkeep.py`).
+Not here: the removal (`removal.py`).
 """
 
 from __future__ import annotations
@@ -50,3 +50,10 @@ def plan_retention(
         surplus -= segment.size
         doomed += 1
     return RetentionPlan(doomed, doomed == len(segments) > 0) if doomed else NOTHING
+
+
+def future_segment(left: Sequence[SegmentFacts], now_ms: int, config: LogConfig) -> SegmentFacts | None:
+    """The oldest segment that is left, where only a timestamp from the future keeps it from going by time."""
+    if not left or not config.cleanup_delete or config.retention_ms < 0:
+        return None
+    return left[0] if left[0].newest_ms > now_ms else None

@@ -56,19 +56,28 @@ async def offset_of_max_timestamp(engine: LocalEngine, partition: LocalPartition
     best: TimestampedOffset | None = None
     seen: set[int] = set()
     while True:
-        floor = best.timestamp_ms + 1 if best is not None else -1
         chosen = [
             segment
             for segment in partition.segments
-            if segment.base_offset not in seen and partition.visible_bytes(segment) and segment.max_timestamp >= floor
+            if segment.base_offset not in seen and partition.visible_bytes(segment) and _may_beat(segment, best)
         ]
         if not chosen:
             return best
         segment = max(chosen, key=lambda one: (one.max_timestamp, -one.base_offset))
         seen.add(segment.base_offset)
         found = await _search(engine, partition, segment, newest_in_segment)
-        if found is not None and (best is None or found.timestamp_ms > best.timestamp_ms):
+        if found is not None and (best is None or _rank(found) > _rank(best)):
             best = found
+
+
+def _rank(found: TimestampedOffset) -> tuple[int, int]:
+    """The largest timestamp wins; of several records that have it the first."""
+    return found.timestamp_ms, -found.offset
+
+
+def _may_beat(segment: Segment, best: TimestampedOffset | None) -> bool:
+    """`max_timestamp` of a segment may be of a record that is not visible: then it promises too much, never too little."""
+    return best is None or (segment.max_timestamp, -segment.base_offset) > _rank(best)
 
 
 def _next_segment(partition: LocalPartition, after: int, timestamp_ms: int) -> Segment | None:
@@ -149,25 +158,37 @@ def first_in_batch(batch: bytes, header: BatchHeader, timestamp_ms: int, log_sta
 
 
 def newest_in_segment(files: Files, place: Place) -> TimestampedOffset | None:
-    """The record with the largest timestamp in what is visible of one segment: headers first, then one batch."""
-    best = -1
-    where: list[int] = []
+    """The record with the largest timestamp in what is visible of one segment, of several the first: headers first, then
+    one batch. The batch that holds the log start is opened: its largest timestamp may be of a record before it."""
+    best: TimestampedOffset | None = None
+    whole: Position | None = None  # of the batch that has it, where only its header was looked at
     at = 0
     while place.limit - at >= HEADER_BYTES:
         window = place.file.read_at(min(walk_bytes, place.limit - at), at)
-        found = find_timestamp(window, Position(at), best + 1, place.log_start)
-        if isinstance(found, Found):
-            header = read_header(window, found.position - at)
-            if not header.is_control:
-                best = header.max_timestamp
-                where.append(found.position)
-            at = found.next_position
-        else:
+        floor = best.timestamp_ms + 1 if best is not None else -(2**63)
+        found = find_timestamp(window, Position(at), floor, place.log_start)
+        if not isinstance(found, Found):
             at = further(found, at)
-    for position in reversed(where):
-        header = read_header(place.file.read_at(HEADER_BYTES, position))
-        batch = place.file.read_at(header.size, position)
+            continue
+        header = read_header(window, found.position - at)
+        if header.base_offset < place.log_start:
+            batch = place.file.read_at(header.size, found.position)
+            best, whole = newest_in_batch(batch, header, place.log_start), None
+        elif not header.is_control and header.record_count:
+            best, whole = TimestampedOffset(Offset(header.base_offset), header.max_timestamp, -1), found.position
+        at = found.next_position
+    if whole is None:
+        return best
+    header = read_header(place.file.read_at(HEADER_BYTES, whole))
+    return newest_in_batch(place.file.read_at(header.size, whole), header, place.log_start)
+
+
+def newest_in_batch(batch: bytes, header: BatchHeader, log_start: Offset) -> TimestampedOffset | None:
+    if header.is_control or not header.record_count:
+        return None
+    if header.base_offset >= log_start:
         newest = max_timestamp_of(batch, header)
-        if newest is not None and header.base_offset + newest.offset_delta >= place.log_start:
-            return TimestampedOffset(Offset(header.base_offset + newest.offset_delta), newest.timestamp, -1)
-    return None
+        return newest and TimestampedOffset(Offset(header.base_offset + newest.offset_delta), newest.timestamp, -1)
+    left = (record for record in records_of(batch, header) if record.offset >= log_start)
+    found = max(left, key=lambda record: (record.timestamp_ms, -record.offset), default=None)
+    return found and TimestampedOffset(Offset(found.offset), found.timestamp_ms, -1)

@@ -21,6 +21,7 @@ class Segment:
     The indexes are None where they have not been loaded; those of the active segment always are there."""
 
     __slots__ = (
+        "allocated",
         "base_offset",
         "bytes_since_entry",
         "checksums",
@@ -31,6 +32,7 @@ class Segment:
         "file",
         "first_timestamp",
         "index",
+        "jitter_ms",
         "max_timestamp",
         "max_timestamp_offset",
         "next_offset",
@@ -69,6 +71,8 @@ class Segment:
         self.compacted = False
         self.checksums: Checksums | None = None  # of its files, once it was sealed and they were computed
         self.damaged_at: int | None = None  # position of the first bad batch that is known: readers stop there
+        self.allocated = False  # room for all of it was reserved (`preallocate`) and not given back
+        self.jitter_ms = -1  # by how much it rolls before `segment.ms`; -1: not drawn
         self.overhang = False  # a failed write may have left bytes behind `size`
 
     @property

@@ -1,28 +1,29 @@
-"""What the local engine does beside its clients: retention, removal of files, late flushes, and its timers.
+"""What the local engine does beside its clients: retention, forgetting of idle producers, and the timers of all that.
 
-Invariants: a segment is renamed before it is unlinked, and unlinked only after `file.delete.delay.ms`; the log start is
-durable before. Not here: which segments go (`retention.py`), checkpoints (`checkpoints.py`).
+Invariants: a look at every partition goes in slices, so the loop is never held; the log start is durable before anything
+behind it is removed. Not here: which segments go (`retention.py`), the removal of files (`removal.py`), checkpoints
+(`checkpoints.py`), late flushes (`flushing.py`), reserved room (`preallocating.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset, TopicId
-from riverlog.base.units import DAY_MS
-from riverlog.env.files import Files
+from riverlog.base.seldom import Seldom
+from riverlog.base.units import DAY_MS, HOUR_MS
 from riverlog.storage.answers import not_readable
 from riverlog.storage.contract import TopicLog
-from riverlog.storage.format import names
-from riverlog.storage.local.checkpoints import remove_quietly, timer
-from riverlog.storage.local.group_commit import Lane
+from riverlog.storage.local.checkpoints import timer
+from riverlog.storage.local.flushing import Flushes
 from riverlog.storage.local.partition import LocalPartition
-from riverlog.storage.local.retention import SegmentFacts, plan_retention
+from riverlog.storage.local.preallocating import Preallocation
+from riverlog.storage.local.removal import Removal
+from riverlog.storage.local.retention import SegmentFacts, future_segment, plan_retention
 from riverlog.storage.local.segments import Segment
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-retry_s: Final = 10.0  # of a checkpoint that a removal waits for
-
-checkpoint_spacing_s = 1.0  # between two that rolled segments ask for
+looked_at_once: Final = 100  # partitions, before the loop has its turn
 
 
 class Upkeep:
@@ -40,9 +39,14 @@ class Upkeep:
 
     def __init__(self, engine: LocalEngine) -> None:
         self.engine = engine
+        self.removal = Removal(engine, engine.remover)
+        self.flushes = Flushes(engine)
+        self.preallocation = Preallocation(engine)
         self._retention_wanted = asyncio.Event()
         self._late: dict[TopicId, int] = {}
-        self._flushing: set[LocalPartition] = set()
+        self._future = Seldom(HOUR_MS)
+        self._checkpoint: asyncio.Task[RiverlogError | OSError | None] | None = None  # that runs
+        self._next_checkpoint: asyncio.Task[RiverlogError | OSError | None] | None = None
         self._timers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -50,6 +54,9 @@ class Upkeep:
         self._timers = [
             tasks.start(self.engine.checkpoints.run(), name="checkpoints"),
             tasks.start(self._retention(), name="retention"),
+            tasks.start(self.flushes.run(), name="late flushes"),
+            tasks.start(self.preallocation.run(), name="preallocation"),
+            *self.removal.start(),
         ]
 
     async def stop(self) -> None:
@@ -59,9 +66,15 @@ class Upkeep:
                 timer.cancel()
         await asyncio.gather(*self._timers, return_exceptions=True)
 
-    # Called by partitions
+    async def finish(self) -> None:
+        """After the last checkpoint of a clean stop."""
+        await self.removal.finish()
+        await self.preallocation.finish()
+
+    # Called by partitions and by the engine
 
     def sealed(self, partition: LocalPartition, segment: Segment) -> None:
+        self.preallocation.sealed(segment)
         self.engine.checkpoints.want()
 
     def late(self, partition: LocalPartition, timestamp_ms: int) -> None:
@@ -85,17 +98,7 @@ class Upkeep:
 
     def flush_later(self, partition: LocalPartition) -> None:
         """With durability page-cache: `flush.ms` bounds how long bytes stay unsynced."""
-        flush_ms = partition.config.flush_ms
-        if flush_ms >= 366 * DAY_MS or partition in self._flushing:
-            return
-        self._flushing.add(partition)
-        self.engine.tasks.start(self._flush(partition, flush_ms), name=f"flush {partition.name}")
-
-    async def _flush(self, partition: LocalPartition, flush_ms: int) -> None:
-        await self.engine.clock.sleep(flush_ms / 1000)
-        self._flushing.discard(partition)
-        if partition.unsynced_bytes and partition.failure is None:
-            self.engine.commit.dirty(partition, Lane.BULK)
+        self.flushes.later(partition)
 
     def hurry(self) -> None:
         """A configuration was changed: look at retention now."""
@@ -104,17 +107,24 @@ class Upkeep:
     # Retention
 
     async def _retention(self) -> None:
-        settings = self.engine.settings
+        settings, clock = self.engine.settings, self.engine.clock
         while True:
-            await timer(self.engine.clock, settings.retention_check_interval_ms, self._retention_wanted)
+            await timer(clock, settings.retention_check_interval_ms, self._retention_wanted)
             self._retention_wanted.clear()
-            self.retain()
+            partitions = list(self.engine.partitions.values())
+            for first in range(0, len(partitions), looked_at_once):
+                if first:
+                    await _turn()
+                self._look(partitions[first : first + looked_at_once])
 
     def retain(self) -> None:
         """One look at every partition. Removal itself goes on in the background."""
+        self._look(list(self.engine.partitions.values()))
+
+    def _look(self, partitions: Iterable[LocalPartition]) -> None:
         engine = self.engine
         now_ms = engine.clock.now_ms()
-        for partition in list(engine.partitions.values()):
+        for partition in partitions:
             if partition.failure is not None:
                 continue
             partition.producers.expire(now_ms, engine.settings.producer_id_expiration_ms)
@@ -139,6 +149,16 @@ class Upkeep:
             now_ms=now_ms,
             config=partition.config,
         )
+        future = future_segment(facts[plan.doomed :], now_ms, partition.config)
+        if future is not None and (others := self._future.due(now_ms)) is not None:
+            log.warning(
+                "%s: its oldest segment has a timestamp %d s ahead of this machine's clock: retention.ms removes nothing of "
+                "this partition before that is over (%d others or looks before it). To take it sooner: retention.bytes, or "
+                "delete its records; message.timestamp.after.max.ms refuses such records",
+                partition.name,
+                (future.newest_ms - now_ms) // 1000,
+                others,
+            )
         if not plan.doomed:
             return
         if plan.roll:
@@ -153,89 +173,63 @@ class Upkeep:
         for segment in doomed:
             self.engine.checkpoints.forget(segment)
             self.engine.descriptors.doom(segment)
-        self.engine.tasks.start(self._remove_segments(partition, doomed), name="removal")
-
-    async def _remove_segments(self, partition: LocalPartition, doomed: Sequence[Segment]) -> None:
-        """The new log start is durable first: else some of them might come back after a crash, and leave a hole. A checkpoint
-        leaves out a partition that fails: it is waited for too."""
-        files, checkpoints = self.engine.files, self.engine.checkpoints
-        start, delay_ms = doomed[-1].next_offset, partition.config.file_delete_delay_ms
-        while True:
-            try:
-                await checkpoints.write()
-                if self.engine.partitions.get(partition.id) is not partition:
-                    return  # its whole directory goes
-                needed = checkpoints.recovery_segments.get(partition.id, 0) <= doomed[-1].base_offset
-                if checkpoints.log_starts.get(partition.id, 0) >= start and not needed:
-                    break
-                log.error("%s: nothing is removed before its log start is in a checkpoint", partition.name)
-            except (OSError, RiverlogError) as error:
-                log.error("the checkpoint could not be written: %s; nothing is removed before it is", error)
-            await self.engine.clock.sleep(retry_s)
-        paths = await self.engine.maintenance.run(partial(rename_segments, files, [one.path for one in doomed]))
-        await self.engine.clock.sleep(delay_ms / 1000)
-        await self.engine.maintenance.run(partial(remove_quietly, files, paths))
+        self.removal.segments(partition, doomed)
 
     async def delete_before(self, partition: LocalPartition, offset: Offset) -> Offset:
         """Kafka's DeleteRecords: up to the high watermark; segments that hold nothing else go with the next retention."""
         target = partition.high.offset if offset == -1 else offset
         if not 0 <= target <= partition.high.offset:
             raise not_readable(partition.name, partition.high.offset, offset)
-        durable_starts = self.engine.checkpoints.log_starts
+        checkpoints = self.engine.checkpoints
         partition.log_start = start = max(partition.log_start, Offset(target))
-        if start > durable_starts.get(partition.id, 0):
-            try:
-                await self.engine.checkpoints.write()
-            except RiverlogError:  # some partition failed or went meanwhile; the next one does not wait for it
-                await self.engine.checkpoints.write()
-            if start > self.engine.checkpoints.log_starts.get(partition.id, 0):
+        if start > checkpoints.log_starts.get(partition.id, 0):
+            error = await self._shared_checkpoint()
+            if isinstance(error, RiverlogError):  # some partition failed or went meanwhile; the next does not wait for it
+                error = await self._shared_checkpoint()
+            if error is not None:
+                raise error
+            if start > checkpoints.log_starts.get(partition.id, 0):
                 raise partition.failure or not_readable(partition.name, partition.high.offset, target)
             self._retention_wanted.set()
         return start
 
-    # Directories
+    async def _shared_checkpoint(self) -> RiverlogError | OSError | None:
+        """One that begins after this call. All that ask until it begins share it: a request that deletes records of a
+        thousand partitions costs two, not a thousand."""
+        if self._next_checkpoint is None:
+            work = self._write_checkpoint(self._checkpoint)
+            self._next_checkpoint = self.engine.tasks.start(work, name="checkpoint of deleted records")
+        return await asyncio.shield(self._next_checkpoint)
+
+    async def _write_checkpoint(
+        self, before: asyncio.Task[RiverlogError | OSError | None] | None
+    ) -> RiverlogError | OSError | None:
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+        self._checkpoint, self._next_checkpoint = self._next_checkpoint, None
+        try:
+            await self.engine.checkpoints.write()
+        except (RiverlogError, OSError) as error:
+            return error
+        return None
+
+    # Topics that were deleted
 
     async def remove_topic(self, topic: TopicLog, doomed: Sequence[LocalPartition]) -> None:
-        files = self.engine.files
-        parent = self.engine.topics_directory
-        moved: list[str] = []
+        self._late.pop(topic.topic_id, None)
         for partition in doomed:
-            if not partition.made:
-                continue
-            target = f"{parent}/{names.deleted_directory_name(topic.topic_id, partition.id.index)}"
-            files.rename(partition.directory, target)
-            moved.append(target)
+            self.flushes.forget(partition)
             for segment in partition.segments:
                 self.engine.checkpoints.forget(segment)
-        if moved:
-            await self.engine.maintenance.run(partial(files.sync_directory, parent))
-            for path in moved:
-                self.remove_directory(path)
+        await self.removal.topic(topic.topic_id, doomed)
 
     def remove_directory(self, path: str) -> None:
-        self.engine.tasks.start(self._remove_directory(path), name="removal of a topic")
-
-    async def _remove_directory(self, path: str) -> None:
-        try:
-            await self.engine.maintenance.run(partial(self.engine.files.remove_tree, path))
-        except OSError as error:
-            log.warning("%s could not be removed: %s", path, error)
+        self.removal.directory(path)
 
 
-# On a thread
-
-
-def rename_segments(files: Files, paths: Sequence[str]) -> list[str]:
-    """All files of the segments get the suffix that marks them for removal; gives their new names."""
-    renamed: list[str] = []
-    for path in paths:
-        for suffix in names.SEGMENT_SUFFIXES:
-            try:
-                files.rename(path + suffix, path + suffix + names.DELETED)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                log.warning("%s could not be renamed: %s", path + suffix, error)
-                continue
-            renamed.append(path + suffix + names.DELETED)
-    return renamed
+async def _turn() -> None:
+    """Everything else that is due comes first."""
+    loop = asyncio.get_running_loop()
+    turn: asyncio.Future[None] = loop.create_future()
+    loop.call_soon(lambda: None if turn.done() else turn.set_result(None))
+    await turn

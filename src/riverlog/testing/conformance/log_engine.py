@@ -157,8 +157,8 @@ def kind_of(refused: object) -> ErrorKind:
     return refused.error.kind
 
 
-class LogEngineSuite:
-    """Subclass it, name the subclass Test…, and give `open`."""
+class LogSuite:
+    """What the suites of log engines share: subclass them, name the subclass Test…, and give `open`."""
 
     async def open(self, clock: Clock, topics: Sequence[TopicLog]) -> LogEngine:
         raise NotImplementedError
@@ -173,6 +173,10 @@ class LogEngineSuite:
 
     def run(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.run(asyncio.wait_for(story(), 60))
+
+
+class LogEngineSuite(LogSuite):
+    """Topics, appends, reads, ends. Times are `log_times.py`."""
 
     # Appending
 
@@ -444,32 +448,6 @@ class LogEngineSuite:
                 await fill(engine, P0, ["a"])
                 if (room := engine.room()) is not None:
                     await asyncio.wait_for(room, 10)
-
-        self.run(story)
-
-    # Times
-
-    @pytest.mark.parametrize("compression", [Compression.NONE, Compression.ZSTD])
-    def test_offsets_by_time_are_exact_to_the_record(self, compression: Compression) -> None:
-        async def story() -> None:
-            async with self.running() as engine:
-                times = [[100, 300, 200], [50], [400, 350, 500], [500]]
-                for batch in times:
-                    values = [str(time) for time in batch]
-                    await appended(engine, [append_of(P0, *values, timestamps=batch, compression=compression)])
-                flat = [time for batch in times for time in batch]
-                for asked in (0, 50, 100, 101, 200, 250, 300, 301, 350, 400, 401, 500):
-                    expected = next(at for at, time in enumerate(flat) if time >= asked)
-                    found = await engine.offset_for_time(P0, asked)
-                    assert found is not None, asked
-                    assert (found.offset, found.timestamp_ms) == (expected, flat[expected]), asked
-                    assert found.leader_epoch == engine.watermarks(P0).leader_epoch
-                assert await engine.offset_for_time(P0, 501) is None
-                assert await engine.offset_for_time(P1, 0) is None
-                newest = await engine.offset_of_max_timestamp(P0)
-                assert newest is not None
-                assert (newest.offset, newest.timestamp_ms) == (6, 500)
-                assert await engine.offset_of_max_timestamp(P1) is None
 
         self.run(story)
 

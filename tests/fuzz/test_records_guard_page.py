@@ -47,6 +47,7 @@ def placed(page: memoryview, data: bytes) -> Iterator[memoryview]:
 
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
+    from test_compaction_kernels import look_beside_guards
     from test_records_kernels import mutated, outcome, some_records
 
     from riverlog.kernels import compiled, reference
@@ -69,6 +70,7 @@ def main() -> None:
         for view in placed(page, batch):
             compiled.walk_batches(view)
         assert [compiled.murmur2(view) for view in placed(page, data)] == [reference.murmur2(data)] * 2
+    look_beside_guards(page, placed, ROUNDS // 10)
     print(f"{ROUNDS} rounds")
 
 

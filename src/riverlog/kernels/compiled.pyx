@@ -8,16 +8,28 @@ small functions the C compiler shall see together.
 """
 
 from cpython.array cimport array, clone
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.limits cimport INT_MAX, INT_MIN, LLONG_MAX, LLONG_MIN
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memmove, memset
 
 from array import array as new_array
 
-from riverlog.kernels.results import Batches, MalformedRecord, Spans, TimestampedDelta, WalkEnd
+from riverlog.kernels.results import (
+    Batches,
+    Checked,
+    IndexState,
+    MalformedRecord,
+    Mapped,
+    Spans,
+    Thinned,
+    ThinnedWindow,
+    TimestampedDelta,
+    WalkEnd,
+    WindowEnd,
+)
 
 cdef enum:
     FAULT_NONE = 0
@@ -33,6 +45,7 @@ cdef enum:
     FAULT_LEFT_OVER = 10
     FAULT_TIMESTAMP = 11
     FAULT_TRAILING = 12
+    FAULT_OFFSET = 13
 
 cdef enum:
     WALK_END = 0
@@ -40,6 +53,8 @@ cdef enum:
     WALK_BATCH_CUT = 2
     WALK_LENGTH = 3
     WALK_MAGIC = 4
+    WALK_HEADER = 5
+    WALK_CRC = 6
 
 cdef enum:
     HEADER_BYTES = 61
@@ -661,3 +676,835 @@ def partition_for_key(key, Py_ssize_t partitions):
     if partitions < 1:
         raise ValueError(f"a topic has at least one partition, not {partitions}")
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+# Compaction: CRC-32C
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    static uint32_t crc_tables[8][256];
+
+    static void make_crc_tables(void) {
+        for (int byte = 0; byte < 256; byte++) {
+            uint32_t crc = (uint32_t) byte;
+            for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0x82F63B78u : 0);
+            crc_tables[0][byte] = crc;
+        }
+        for (int byte = 0; byte < 256; byte++)
+            for (int table = 1; table < 8; table++)
+                crc_tables[table][byte] = crc_tables[table - 1][byte] >> 8 ^ crc_tables[0][crc_tables[table - 1][byte] & 0xFF];
+    }
+
+    static uint32_t crc_by_table(const uint8_t *data, size_t size) {
+        uint32_t crc = 0xFFFFFFFFu;
+        while (size >= 8) {
+            uint32_t low = crc ^ ((uint32_t) data[0] | (uint32_t) data[1] << 8 | (uint32_t) data[2] << 16 | (uint32_t) data[3] << 24);
+            crc = crc_tables[7][low & 0xFF] ^ crc_tables[6][low >> 8 & 0xFF] ^ crc_tables[5][low >> 16 & 0xFF]
+                ^ crc_tables[4][low >> 24] ^ crc_tables[3][data[4]] ^ crc_tables[2][data[5]]
+                ^ crc_tables[1][data[6]] ^ crc_tables[0][data[7]];
+            data += 8;
+            size -= 8;
+        }
+        while (size--) crc = crc >> 8 ^ crc_tables[0][(crc ^ *data++) & 0xFF];
+        return ~crc;
+    }
+
+    #if defined(__x86_64__) && defined(__GNUC__)
+    __attribute__((target("sse4.2"))) static uint32_t crc_by_instruction(const uint8_t *data, size_t size) {
+        uint64_t crc = 0xFFFFFFFFu;
+        while (size >= 8) {
+            uint64_t word;
+            memcpy(&word, data, 8);
+            crc = __builtin_ia32_crc32di(crc, word);
+            data += 8;
+            size -= 8;
+        }
+        while (size--) crc = __builtin_ia32_crc32qi((uint32_t) crc, *data++);
+        return ~(uint32_t) crc;
+    }
+    static int has_crc_instruction(void) { __builtin_cpu_init(); return __builtin_cpu_supports("sse4.2"); }
+    #else
+    static uint32_t crc_by_instruction(const uint8_t *data, size_t size) { return crc_by_table(data, size); }
+    static int has_crc_instruction(void) { return 0; }
+    #endif
+    """
+    void make_crc_tables()
+    uint32_t crc_by_table(const uint8_t* data, size_t size) nogil
+    uint32_t crc_by_instruction(const uint8_t* data, size_t size) nogil
+    int has_crc_instruction()
+
+make_crc_tables()
+cdef bint CRC_INSTRUCTION = has_crc_instruction()
+
+
+cdef inline uint32_t crc32c(const uint8_t* data, Py_ssize_t size) noexcept nogil:
+    if CRC_INSTRUCTION:
+        return crc_by_instruction(data, <size_t> size)
+    return crc_by_table(data, <size_t> size)
+
+
+def checksum(data, bint by_table=False):
+    cdef Py_buffer view
+    cdef uint32_t crc
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    if by_table:
+        crc = crc_by_table(<const uint8_t*> view.buf, <size_t> view.len)
+    else:
+        crc = crc32c(<const uint8_t*> view.buf, view.len)
+    PyBuffer_Release(&view)
+    return crc
+
+
+# Checking: see `checking.py`
+
+cdef int check(
+    const uint8_t* data, Py_ssize_t size, Py_ssize_t* position, int64_t* next_offset, int32_t* leader_epoch, Py_ssize_t* batches
+) noexcept nogil:
+    """Moves its four numbers over the good batches; gives why it stopped."""
+    cdef Py_ssize_t left
+    cdef int64_t length
+    cdef int64_t base_offset
+    cdef int32_t delta
+    cdef int32_t epoch
+    cdef int32_t count
+    cdef const uint8_t* header
+    while True:
+        left = size - position[0]
+        if left < HEADER_BYTES:
+            return WALK_HEADER_CUT if left > 0 else WALK_END
+        header = data + position[0]
+        length = <int32_t> read_big_endian(header + 8, 4)
+        if length < HEADER_BYTES - OVERHEAD_BYTES:
+            return WALK_LENGTH
+        if header[16] != MAGIC:
+            return WALK_MAGIC
+        base_offset = <int64_t> read_big_endian(header, 8)
+        epoch = <int32_t> read_big_endian(header + 12, 4)
+        delta = <int32_t> read_big_endian(header + 23, 4)
+        count = <int32_t> read_big_endian(header + 57, 4)
+        if base_offset < next_offset[0] or base_offset < 0 or delta < 0 or epoch < leader_epoch[0]:
+            return WALK_HEADER
+        if count < 0 or count > <int64_t> delta + 1:
+            return WALK_HEADER
+        if length > left - OVERHEAD_BYTES:
+            return WALK_BATCH_CUT
+        if crc32c(header + 21, <Py_ssize_t> length - 9) != <uint32_t> read_big_endian(header + 17, 4):
+            return WALK_CRC
+        position[0] += <Py_ssize_t> length + OVERHEAD_BYTES
+        next_offset[0] = base_offset + delta + 1 if base_offset < LLONG_MAX - delta else LLONG_MAX
+        leader_epoch[0] = epoch
+        batches[0] += 1
+
+
+def check_batches(buffer, Py_ssize_t position=0, int64_t next_offset=-1, int32_t leader_epoch=-1):
+    cdef Py_buffer view
+    cdef Py_ssize_t at = position
+    cdef Py_ssize_t batches = 0
+    cdef int stopped = WALK_END
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    try:
+        if position < 0 or position > view.len:
+            raise ValueError(f"position {position} lies outside a buffer of {view.len} bytes")
+        if view.len - position < NOGIL_BYTES_MIN:
+            stopped = check(<const uint8_t*> view.buf, view.len, &at, &next_offset, &leader_epoch, &batches)
+        else:
+            with nogil:
+                stopped = check(<const uint8_t*> view.buf, view.len, &at, &next_offset, &leader_epoch, &batches)
+    finally:
+        PyBuffer_Release(&view)
+    return Checked(at, WalkEnd(stopped), next_offset, leader_epoch, batches)
+
+
+# Compaction: the map of keys
+
+cdef struct Hashed:
+    uint64_t low
+    uint64_t high
+
+
+cdef inline uint64_t rotated(uint64_t word, int count) noexcept nogil:
+    return word << count | word >> (64 - count)
+
+
+cdef inline void rounds(uint64_t* a, uint64_t* b, uint64_t* c, uint64_t* d, int count) noexcept nogil:
+    while count > 0:
+        a[0] += b[0]
+        b[0] = rotated(b[0], 13) ^ a[0]
+        a[0] = rotated(a[0], 32)
+        c[0] += d[0]
+        d[0] = rotated(d[0], 16) ^ c[0]
+        a[0] += d[0]
+        d[0] = rotated(d[0], 21) ^ a[0]
+        c[0] += b[0]
+        b[0] = rotated(b[0], 17) ^ c[0]
+        c[0] = rotated(c[0], 32)
+        count -= 1
+
+
+cdef inline uint64_t read_little_endian(const uint8_t* data) noexcept nogil:
+    return (
+        <uint64_t> data[0]
+        | <uint64_t> data[1] << 8
+        | <uint64_t> data[2] << 16
+        | <uint64_t> data[3] << 24
+        | <uint64_t> data[4] << 32
+        | <uint64_t> data[5] << 40
+        | <uint64_t> data[6] << 48
+        | <uint64_t> data[7] << 56
+    )
+
+
+cdef inline Hashed siphash(uint64_t k0, uint64_t k1, const uint8_t* data, Py_ssize_t size) noexcept nogil:
+    cdef uint64_t a = k0 ^ <uint64_t> 0x736F6D6570736575
+    cdef uint64_t b = k1 ^ <uint64_t> 0x646F72616E646F6D ^ 0xEE
+    cdef uint64_t c = k0 ^ <uint64_t> 0x6C7967656E657261
+    cdef uint64_t d = k1 ^ <uint64_t> 0x7465646279746573
+    cdef uint64_t word
+    cdef Py_ssize_t position = 0
+    cdef int index
+    cdef Hashed hashed
+    while size - position >= 8:
+        word = read_little_endian(data + position)
+        d ^= word
+        rounds(&a, &b, &c, &d, 2)
+        a ^= word
+        position += 8
+    word = <uint64_t> (size & 0xFF) << 56
+    for index in range(<int> (size - position)):
+        word |= <uint64_t> data[position + index] << (8 * index)
+    d ^= word
+    rounds(&a, &b, &c, &d, 2)
+    a ^= word
+    c ^= 0xEE
+    rounds(&a, &b, &c, &d, 4)
+    hashed.low = a ^ b ^ c ^ d
+    b ^= 0xDD
+    rounds(&a, &b, &c, &d, 4)
+    hashed.high = a ^ b ^ c ^ d
+    return hashed
+
+
+def keyed_hash(key, data):
+    cdef Py_buffer view
+    cdef bytes secret = bytes_of(key)
+    cdef const uint8_t* words = <const uint8_t*> PyBytes_AS_STRING(secret)
+    cdef Hashed hashed
+    if PyBytes_GET_SIZE(secret) != 16:
+        raise ValueError("the hash's key has 16 bytes")
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    hashed = siphash(read_little_endian(words), read_little_endian(words + 8), <const uint8_t*> view.buf, view.len)
+    PyBuffer_Release(&view)
+    return hashed.low, hashed.high
+
+
+cdef struct Slot:
+    uint64_t low
+    uint64_t high
+    int64_t place  # the offset and one; 0: nobody is here
+
+cdef enum:
+    SLOT_BYTES = 24
+
+
+cdef class OffsetMap:
+    """One thread at a time: a map has one user."""
+
+    cdef Slot* slots
+    cdef Py_ssize_t slot_count
+    cdef Py_ssize_t size
+    cdef readonly Py_ssize_t capacity
+    cdef uint64_t k0
+    cdef uint64_t k1
+
+    def __cinit__(self, Py_ssize_t slots, key):
+        cdef bytes secret = bytes_of(key)
+        cdef const uint8_t* words = <const uint8_t*> PyBytes_AS_STRING(secret)
+        self.slots = NULL
+        if slots < 2:
+            raise ValueError(f"a map has at least 2 slots, not {slots}")
+        if PyBytes_GET_SIZE(secret) != 16:
+            raise ValueError(f"the hash's key has 16 bytes, not {len(secret)}")
+        if slots > <Py_ssize_t> 0x7FFFFFFFFFFF // SLOT_BYTES:
+            raise MemoryError()
+        self.k0 = read_little_endian(words)
+        self.k1 = read_little_endian(words + 8)
+        self.slot_count = slots
+        self.capacity = slots * 3 // 4
+        self.size = 0
+        self.slots = <Slot*> calloc(<size_t> slots, SLOT_BYTES)
+        if self.slots == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        free(self.slots)
+
+    def __len__(self):
+        return self.size
+
+    cdef inline Slot* find(self, Hashed hashed) noexcept nogil:
+        """The slot of the key, else the free one where it would go: a quarter of the slots is always free."""
+        cdef Py_ssize_t at = <Py_ssize_t> (hashed.low % <uint64_t> self.slot_count)
+        cdef Slot* slot = self.slots + at
+        while slot.place != 0 and (slot.low != hashed.low or slot.high != hashed.high):
+            at += 1
+            if at == self.slot_count:
+                at = 0
+            slot = self.slots + at
+        return slot
+
+    cdef inline int64_t known(self, const uint8_t* data, Py_ssize_t size) noexcept nogil:
+        return self.find(siphash(self.k0, self.k1, data, size)).place - 1
+
+    cdef inline bint note(self, const uint8_t* data, Py_ssize_t size, int64_t offset) noexcept nogil:
+        cdef Hashed hashed = siphash(self.k0, self.k1, data, size)
+        cdef Slot* slot = self.find(hashed)
+        if slot.place == 0:
+            if self.size >= self.capacity:
+                return False
+            slot.low = hashed.low
+            slot.high = hashed.high
+            self.size += 1
+        elif slot.place > offset:
+            return True
+        slot.place = offset + 1
+        return True
+
+    def get(self, key):
+        cdef Py_buffer view
+        cdef int64_t offset
+        PyObject_GetBuffer(key, &view, PyBUF_SIMPLE)
+        offset = self.known(<const uint8_t*> view.buf, view.len)
+        PyBuffer_Release(&view)
+        return offset
+
+    def put(self, key, int64_t offset):
+        cdef Py_buffer view
+        cdef bint noted
+        if offset < 0:
+            raise ValueError(f"no offset: {offset}")
+        PyObject_GetBuffer(key, &view, PyBUF_SIMPLE)
+        noted = self.note(<const uint8_t*> view.buf, view.len, offset)
+        PyBuffer_Release(&view)
+        return noted
+
+    def clear(self):
+        memset(self.slots, 0, <size_t> self.slot_count * SLOT_BYTES)
+        self.size = 0
+
+
+# Compaction: records
+
+cdef struct Light:
+    Py_ssize_t body
+    Py_ssize_t end
+    int64_t timestamp_delta
+    Py_ssize_t after_timestamp
+    int64_t offset_delta
+    int64_t key_start
+    int64_t key_length  # -1: null
+    bint is_tombstone
+
+
+cdef inline int read_light(const uint8_t* data, Py_ssize_t size, Py_ssize_t position, Light* light) noexcept nogil:
+    cdef int64_t number = 0
+    cdef Py_ssize_t end
+    cdef int fault = read_varint(data, &position, size, &number)
+    if fault != FAULT_NONE:
+        return fault
+    if number < 0 or number > size - position:
+        return FAULT_LENGTH
+    light.body = position
+    end = position + <Py_ssize_t> number
+    light.end = end
+    position += 1
+    fault = read_varlong(data, &position, end, &light.timestamp_delta)
+    if fault != FAULT_NONE:
+        return fault
+    light.after_timestamp = position
+    fault = read_varint(data, &position, end, &light.offset_delta)
+    if fault == FAULT_NONE:
+        fault = read_part(data, &position, end, &light.key_start, &light.key_length, FAULT_KEY)
+    if fault == FAULT_NONE:
+        fault = read_varint(data, &position, end, &number)
+    if fault != FAULT_NONE:
+        return fault
+    if number > end - position:
+        return FAULT_VALUE
+    light.is_tombstone = number < 0
+    return FAULT_NONE
+
+
+cdef int map_section(
+    OffsetMap offset_map, const uint8_t* data, Py_ssize_t size, Py_ssize_t count, int64_t last_offset_delta,
+    int64_t base_offset, int64_t start_offset, Py_ssize_t* index_reached, int64_t* last_offset, bint* full
+) noexcept nogil:
+    cdef Light light
+    cdef Py_ssize_t position = 0
+    cdef Py_ssize_t index = 0
+    cdef int64_t offset
+    cdef int fault = FAULT_NONE
+    full[0] = False
+    while index < count:
+        fault = read_light(data, size, position, &light)
+        if fault != FAULT_NONE:
+            break
+        if light.offset_delta < 0 or light.offset_delta > last_offset_delta:
+            fault = FAULT_OFFSET
+            break
+        offset = base_offset + light.offset_delta
+        if offset >= start_offset:
+            if light.key_length >= 0 and not offset_map.note(
+                data + light.key_start, <Py_ssize_t> light.key_length, offset
+            ):
+                full[0] = True
+                break
+            last_offset[0] = offset
+        position = light.end
+        index += 1
+    if fault == FAULT_NONE and not full[0]:
+        if position != size:
+            fault = FAULT_TRAILING
+        else:
+            last_offset[0] = base_offset + last_offset_delta
+    index_reached[0] = index
+    return fault
+
+
+def map_records(
+    OffsetMap offset_map not None, records, Py_ssize_t count, int64_t last_offset_delta, int64_t base_offset,
+    int64_t start_offset
+):
+    cdef Py_buffer view
+    cdef Py_ssize_t index = 0
+    cdef int64_t last = -1
+    cdef bint full = False
+    cdef int fault
+    if count < 0:
+        raise MalformedRecord(0, FAULT_COUNT)
+    PyObject_GetBuffer(records, &view, PyBUF_SIMPLE)
+    with nogil:
+        fault = map_section(
+            offset_map, <const uint8_t*> view.buf, view.len, count, last_offset_delta, base_offset, start_offset,
+            &index, &last, &full,
+        )
+    PyBuffer_Release(&view)
+    if fault != FAULT_NONE:
+        raise MalformedRecord(index, fault)
+    return Mapped(index, WindowEnd.FULL if full else WindowEnd.END, last, index)
+
+
+cdef struct Kept:
+    Py_ssize_t size
+    Py_ssize_t count
+    Py_ssize_t tombstones
+    int64_t max_timestamp
+
+
+cdef int thin_section(
+    OffsetMap offset_map, const uint8_t* data, Py_ssize_t size, Py_ssize_t count, int64_t last_offset_delta,
+    int64_t base_offset, int64_t base_timestamp, int64_t latest_offset, bint drop_tombstones, uint8_t* out, Kept* kept,
+    Py_ssize_t* index_reached
+) noexcept nogil:
+    """`out` has room for `size` bytes: what stays is copied in runs."""
+    cdef Light light
+    cdef Py_ssize_t position = 0
+    cdef Py_ssize_t run = 0  # where bytes that stay and are not copied yet begin
+    cdef Py_ssize_t index = 0
+    cdef int64_t offset
+    cdef int64_t timestamp
+    cdef bint stays
+    cdef int fault = FAULT_NONE
+    kept.size = kept.count = kept.tombstones = 0
+    kept.max_timestamp = -1
+    while index < count:
+        fault = read_light(data, size, position, &light)
+        if fault != FAULT_NONE:
+            break
+        if light.offset_delta < 0 or light.offset_delta > last_offset_delta:
+            fault = FAULT_OFFSET
+            break
+        if (light.timestamp_delta > 0 and base_timestamp > LLONG_MAX - light.timestamp_delta) or (
+            light.timestamp_delta < 0 and base_timestamp < LLONG_MIN - light.timestamp_delta
+        ):
+            fault = FAULT_TIMESTAMP
+            break
+        timestamp = base_timestamp + light.timestamp_delta
+        offset = base_offset + light.offset_delta
+        stays = offset > latest_offset or (
+            light.key_length >= 0
+            and not (light.is_tombstone and drop_tombstones)
+            and offset_map.known(data + light.key_start, <Py_ssize_t> light.key_length) <= offset
+        )
+        if stays:
+            if kept.count == 0 or timestamp > kept.max_timestamp:
+                kept.max_timestamp = timestamp
+            kept.count += 1
+            kept.tombstones += light.is_tombstone
+        else:
+            memcpy(out + kept.size, data + run, <size_t> (position - run))
+            kept.size += position - run
+            run = light.end
+        position = light.end
+        index += 1
+    if fault == FAULT_NONE:
+        memcpy(out + kept.size, data + run, <size_t> (position - run))
+        kept.size += position - run
+        if position != size:
+            fault = FAULT_TRAILING
+    index_reached[0] = index
+    return fault
+
+
+def thin_records(
+    OffsetMap offset_map not None, records, Py_ssize_t count, int64_t last_offset_delta, int64_t base_offset,
+    int64_t base_timestamp, int64_t latest_offset, bint drop_tombstones
+):
+    cdef Py_buffer view
+    cdef Output output = Output()
+    cdef Py_ssize_t index = 0
+    cdef Kept kept
+    cdef int fault
+    if count < 0:
+        raise MalformedRecord(0, FAULT_COUNT)
+    PyObject_GetBuffer(records, &view, PyBUF_SIMPLE)
+    try:
+        output.reserve(view.len + 1)
+        with nogil:
+            fault = thin_section(
+                offset_map, <const uint8_t*> view.buf, view.len, count, last_offset_delta, base_offset, base_timestamp,
+                latest_offset, drop_tombstones, output.data, &kept, &index,
+            )
+    finally:
+        PyBuffer_Release(&view)
+    if fault != FAULT_NONE:
+        raise MalformedRecord(index, fault)
+    output.size = kept.size
+    return Thinned(output.finish(), kept.count, kept.tombstones, kept.max_timestamp)
+
+
+cdef enum:
+    REBASED_BYTES_MAX = 32  # that a record grows by at most: a longer delta, and a longer length
+
+
+cdef int rebase_section(
+    const uint8_t* data, Py_ssize_t size, Py_ssize_t count, int64_t base_timestamp, int64_t new_base_timestamp,
+    uint8_t* out, Py_ssize_t* written, Py_ssize_t* index_reached
+) noexcept nogil:
+    """`out` has room for `size` and `REBASED_BYTES_MAX` bytes a record."""
+    cdef Light light
+    cdef Py_ssize_t position = 0
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t index = 0
+    cdef Py_ssize_t rest
+    cdef int64_t timestamp
+    cdef int64_t delta
+    cdef int fault = FAULT_NONE
+    while index < count:
+        fault = read_light(data, size, position, &light)
+        if fault != FAULT_NONE:
+            break
+        delta = light.timestamp_delta
+        if (delta > 0 and base_timestamp > LLONG_MAX - delta) or (delta < 0 and base_timestamp < LLONG_MIN - delta):
+            fault = FAULT_TIMESTAMP
+            break
+        timestamp = base_timestamp + delta
+        if (new_base_timestamp < 0 and timestamp > LLONG_MAX + new_base_timestamp) or (
+            new_base_timestamp > 0 and timestamp < LLONG_MIN + new_base_timestamp
+        ):
+            fault = FAULT_TIMESTAMP
+            break
+        delta = timestamp - new_base_timestamp
+        rest = light.end - light.after_timestamp
+        at = write_number(out, at, 1 + number_bytes(delta) + rest)
+        out[at] = data[light.body]
+        at = write_number(out, at + 1, delta)
+        memcpy(out + at, data + light.after_timestamp, <size_t> rest)
+        at += rest
+        position = light.end
+        index += 1
+    if fault == FAULT_NONE and position != size:
+        fault = FAULT_TRAILING
+    written[0] = at
+    index_reached[0] = index
+    return fault
+
+
+def rebase_records(records, Py_ssize_t count, int64_t base_timestamp, int64_t new_base_timestamp):
+    cdef Py_buffer view
+    cdef Output output = Output()
+    cdef Py_ssize_t index = 0
+    cdef Py_ssize_t written = 0
+    cdef int fault
+    if count < 0:
+        raise MalformedRecord(0, FAULT_COUNT)
+    PyObject_GetBuffer(records, &view, PyBUF_SIMPLE)
+    try:
+        # one record more than can be there, whatever `count` says
+        output.reserve(view.len + REBASED_BYTES_MAX * (min(count, view.len // RECORD_BYTES_MIN) + 1))
+        with nogil:
+            fault = rebase_section(
+                <const uint8_t*> view.buf, view.len, count, base_timestamp, new_base_timestamp, output.data, &written,
+                &index,
+            )
+    finally:
+        PyBuffer_Release(&view)
+    if fault != FAULT_NONE:
+        raise MalformedRecord(index, fault)
+    output.size = written
+    return output.finish()
+
+
+# Compaction: windows of batches
+
+cdef enum:
+    WINDOW_END = 0
+    WINDOW_OTHER = 1
+    WINDOW_FULL = 2
+    WINDOW_ROOM = 3
+    WINDOW_DAMAGE = 4
+    WINDOW_MALFORMED = 5
+    WINDOW_GOES_ON = 6
+
+cdef enum:
+    TIMESTAMP_TYPE_BIT = 0x08
+    DELETE_HORIZON_BIT = 0x40
+    OTHER_BITS = 0x37
+    CODEC_BITS = 0x07
+    ENTRIES_MAX = 4096
+    ENTRY_COLUMNS = 4
+
+cdef struct Plain:
+    int64_t base_offset
+    Py_ssize_t size
+    int64_t attributes
+    int64_t last_offset_delta
+    int64_t base_timestamp
+    int64_t max_timestamp
+    Py_ssize_t count
+
+
+cdef inline int read_plain(const uint8_t* data, Py_ssize_t size, Py_ssize_t position, Plain* plain) noexcept nogil:
+    """The batch at `position`, or why the walk stops there."""
+    cdef Py_ssize_t left = size - position
+    cdef const uint8_t* header = data + position
+    cdef int64_t length
+    if left < HEADER_BYTES:
+        return WINDOW_END
+    length = <int32_t> read_big_endian(header + 8, 4)
+    if length < HEADER_BYTES - OVERHEAD_BYTES or header[16] != MAGIC:
+        return WINDOW_DAMAGE
+    if length > left - OVERHEAD_BYTES:
+        return WINDOW_END
+    plain.size = <Py_ssize_t> length + OVERHEAD_BYTES
+    plain.base_offset = <int64_t> read_big_endian(header, 8)
+    plain.attributes = <int16_t> read_big_endian(header + 21, 2)
+    plain.last_offset_delta = <int32_t> read_big_endian(header + 23, 4)
+    plain.base_timestamp = <int64_t> read_big_endian(header + 27, 8)
+    plain.max_timestamp = <int64_t> read_big_endian(header + 35, 8)
+    plain.count = <int32_t> read_big_endian(header + 57, 4)
+    if plain.base_offset < 0 or plain.last_offset_delta < 0 or plain.count < 0:
+        return WINDOW_DAMAGE
+    if plain.count > plain.last_offset_delta + 1 or plain.base_offset > LLONG_MAX - plain.last_offset_delta - 1:
+        return WINDOW_DAMAGE
+    if plain.attributes & OTHER_BITS:
+        return WINDOW_OTHER
+    if crc32c(header + 21, plain.size - 21) != <uint32_t> read_big_endian(header + 17, 4):
+        return WINDOW_DAMAGE
+    return WINDOW_GOES_ON
+
+
+def map_window(OffsetMap offset_map not None, window, Py_ssize_t position, int64_t start_offset):
+    cdef Py_buffer view
+    cdef const uint8_t* data
+    cdef Py_ssize_t index = 0
+    cdef Py_ssize_t records = 0
+    cdef int64_t last = -1
+    cdef int64_t reached
+    cdef bint full = False
+    cdef int stopped = WINDOW_GOES_ON
+    cdef Plain plain
+    PyObject_GetBuffer(window, &view, PyBUF_SIMPLE)
+    try:
+        if position < 0 or position > view.len:
+            raise ValueError(f"position {position} lies outside a buffer of {view.len} bytes")
+        data = <const uint8_t*> view.buf
+        with nogil:
+            while True:
+                stopped = read_plain(data, view.len, position, &plain)
+                if stopped != WINDOW_GOES_ON:
+                    break
+                if plain.base_offset + plain.last_offset_delta >= start_offset:
+                    reached = -1
+                    if map_section(
+                        offset_map, data + position + HEADER_BYTES, plain.size - HEADER_BYTES, plain.count,
+                        plain.last_offset_delta, plain.base_offset, start_offset, &index, &reached, &full,
+                    ) != FAULT_NONE:
+                        stopped = WINDOW_MALFORMED
+                        break
+                    records += index
+                    if reached > last:
+                        last = reached
+                    if full:
+                        stopped = WINDOW_FULL
+                        break
+                position += plain.size
+    finally:
+        PyBuffer_Release(&view)
+    return Mapped(position, WindowEnd(stopped), last, records)
+
+
+cdef inline void write_big_endian(uint8_t* out, uint64_t value, int size) noexcept nogil:
+    cdef int index
+    for index in range(size):
+        out[index] = <uint8_t> (value >> (8 * (size - 1 - index)))
+
+
+cdef inline bint among(const int64_t* sorted_values, Py_ssize_t count, int64_t value) noexcept nogil:
+    cdef Py_ssize_t low = 0
+    cdef Py_ssize_t high = count
+    cdef Py_ssize_t middle
+    while low < high:
+        middle = (low + high) // 2
+        if sorted_values[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low < count and sorted_values[low] == value
+
+
+cdef int thin_batch(
+    OffsetMap offset_map, const uint8_t* batch, Plain* plain, uint8_t* out, int64_t latest_offset, bint kept_empty,
+    int64_t now_ms, int64_t horizon_ms, Py_ssize_t* written, Py_ssize_t* stayed
+) noexcept nogil:
+    """`out` has room for twice the batch and `REBASED_BYTES_MAX` a record. Changes the times of `plain` to what was
+    written."""
+    cdef Kept kept
+    cdef Py_ssize_t index = 0
+    cdef Py_ssize_t rebased = 0
+    cdef bint has_horizon = (plain.attributes & DELETE_HORIZON_BIT) != 0
+    cdef bint stamped
+    cdef int64_t attributes = plain.attributes
+    cdef int64_t base_timestamp = plain.base_timestamp
+    cdef int fault = thin_section(
+        offset_map, batch + HEADER_BYTES, plain.size - HEADER_BYTES, plain.count, plain.last_offset_delta,
+        plain.base_offset, base_timestamp, latest_offset, has_horizon and now_ms >= base_timestamp,
+        out + HEADER_BYTES, &kept, &index,
+    )
+    written[0] = stayed[0] = 0
+    if fault != FAULT_NONE:
+        return fault
+    stamped = kept.tombstones > 0 and not has_horizon
+    if kept.count == 0 and not kept_empty:
+        return FAULT_NONE
+    stayed[0] = kept.count
+    memcpy(out, batch, HEADER_BYTES)
+    if kept.count == plain.count and not stamped:
+        written[0] = plain.size
+        return FAULT_NONE
+    if kept.count == 0:
+        attributes = attributes & ~(CODEC_BITS | DELETE_HORIZON_BIT)
+        base_timestamp = -1
+    elif not attributes & TIMESTAMP_TYPE_BIT:
+        plain.max_timestamp = kept.max_timestamp
+    if stamped:
+        attributes |= DELETE_HORIZON_BIT
+        fault = rebase_section(
+            out + HEADER_BYTES, kept.size, kept.count, base_timestamp, horizon_ms, out + HEADER_BYTES + kept.size,
+            &rebased, &index,
+        )
+        if fault != FAULT_NONE:
+            stayed[0] = 0
+            return fault
+        base_timestamp = horizon_ms
+        memmove(out + HEADER_BYTES, out + HEADER_BYTES + kept.size, <size_t> rebased)
+        kept.size = rebased
+    if kept.size > INT_MAX - HEADER_BYTES:
+        return FAULT_LENGTH
+    write_big_endian(out + 8, <uint64_t> (HEADER_BYTES - OVERHEAD_BYTES + kept.size), 4)
+    write_big_endian(out + 21, <uint64_t> attributes, 2)
+    write_big_endian(out + 27, <uint64_t> base_timestamp, 8)
+    write_big_endian(out + 35, <uint64_t> plain.max_timestamp, 8)
+    write_big_endian(out + 57, <uint64_t> kept.count, 4)
+    written[0] = HEADER_BYTES + kept.size
+    write_big_endian(out + 17, crc32c(out + 21, written[0] - 21), 4)
+    return FAULT_NONE
+
+
+def thin_window(
+    OffsetMap offset_map not None, window, Py_ssize_t position, out, int64_t latest_offset, keep_empty, int64_t now_ms,
+    int64_t horizon_ms, int64_t interval_bytes, index
+):
+    cdef Py_buffer view
+    cdef Py_buffer target
+    cdef array kept_empty = keep_empty if type(keep_empty) is array else new_array("q", keep_empty)
+    cdef const int64_t* kept_offsets
+    cdef Py_ssize_t kept_count = len(kept_empty)
+    cdef const uint8_t* data
+    cdef uint8_t* room
+    cdef Py_ssize_t written = 0, batches = 0, records = 0, kept = 0, size = 0, stayed = 0, entry_count = 0
+    cdef int64_t first_offset = -1, since, highest, highest_offset, last_offset
+    cdef int stopped = WINDOW_GOES_ON
+    cdef Plain plain
+    cdef array entries
+    cdef int64_t* entry
+    since, highest, highest_offset = index
+    if kept_empty.typecode != "q":
+        raise TypeError("offsets are an array of q")
+    kept_offsets = <const int64_t*> kept_empty.data.as_longlongs
+    PyObject_GetBuffer(window, &view, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(out, &target, PyBUF_WRITABLE)
+        try:
+            if position < 0 or position > view.len:
+                raise ValueError(f"position {position} lies outside a buffer of {view.len} bytes")
+            entries = clone(COLUMN, min(ENTRIES_MAX, target.len // HEADER_BYTES + 1) * ENTRY_COLUMNS, False)
+            data = <const uint8_t*> view.buf
+            room = <uint8_t*> target.buf
+            with nogil:
+                while True:
+                    stopped = read_plain(data, view.len, position, &plain)
+                    if stopped != WINDOW_GOES_ON:
+                        break
+                    if (
+                        2 * plain.size + REBASED_BYTES_MAX * plain.count > target.len - written
+                        or entry_count >= ENTRIES_MAX
+                    ):
+                        stopped = WINDOW_ROOM
+                        break
+                    last_offset = plain.base_offset + plain.last_offset_delta
+                    if thin_batch(
+                        offset_map, data + position, &plain, room + written, latest_offset,
+                        among(kept_offsets, kept_count, last_offset), now_ms, horizon_ms, &size, &stayed,
+                    ) != FAULT_NONE:
+                        stopped = WINDOW_MALFORMED
+                        break
+                    records += plain.count
+                    kept += stayed
+                    if size > 0:
+                        if plain.max_timestamp > highest:
+                            highest = plain.max_timestamp
+                            highest_offset = last_offset
+                        if since > interval_bytes:
+                            entry = <int64_t*> entries.data.as_longlongs + entry_count * ENTRY_COLUMNS
+                            entry[0] = written
+                            entry[1] = last_offset
+                            entry[2] = highest
+                            entry[3] = highest_offset
+                            entry_count += 1
+                            since = 0
+                        since += size
+                        written += size
+                        batches += 1
+                        if first_offset < 0:
+                            first_offset = plain.base_offset
+                    position += plain.size
+        finally:
+            PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&view)
+    return ThinnedWindow(
+        position, WindowEnd(stopped), written, first_offset, batches, records, kept,
+        entries[: entry_count * ENTRY_COLUMNS], IndexState(since, highest, highest_offset),
+    )

@@ -127,7 +127,7 @@ class ThinnedWindow(NamedTuple):
     records: int  # read
     kept: int
     entries: array[int]
-    index: IndexState
+    state: IndexState
 
 
 class Fault(IntEnum):

@@ -14,6 +14,7 @@ bytes_in_flight_max: Final = 256 * MIB  # queued.max.request.bytes
 unsynced_bytes_max: Final = 64 * MIB  # riverlog.unsynced.bytes.max
 fetch_bytes_max: Final = 55 * MIB  # fetch.max.bytes
 fetch_sessions_max: Final = 1_000  # max.incremental.fetch.session.cache.slots
+fetch_session_partitions_max: Final = 200_000  # that all fetch sessions of a broker remember together, about 400 bytes each
 receive_buffer_bytes: Final = 256 * KIB
 send_buffer_bytes: Final = 256 * KIB  # of a socket: with more of a fetch under way the caches do not hold it (measured)
 topic_name_length_max: Final = 249

@@ -88,11 +88,19 @@ def serve(
     insecure: Annotated[
         bool, _option("--insecure", help="Allow listening where other machines can connect, without TLS and passwords.")
     ] = False,
+    json: Json = False,
 ) -> int:
     """Run the broker: one process over one directory. Ctrl-C stops it cleanly."""
     return run_server(
         ServeArguments(
-            data_dir=data_dir, kafka=kafka, advertise=advertise, http=http, config=config, set=set, insecure=insecure
+            data_dir=data_dir,
+            kafka=kafka,
+            advertise=advertise,
+            http=http,
+            config=config,
+            set=set,
+            insecure=insecure,
+            json=json,
         )
     )
 

@@ -24,6 +24,7 @@ class ServeArguments:
     config: str | None = None
     set: tuple[str, ...] = ()
     insecure: bool = False
+    json: bool = False
 
 
 _WITH_VALUE: Final = {
@@ -35,6 +36,9 @@ _WITH_VALUE: Final = {
 }
 
 
+_FLAGS: Final = {"--insecure": "insecure", "--json": "json"}
+
+
 def quick_arguments(tokens: Sequence[str]) -> ServeArguments | None:
     """The arguments of a plain line: known options, each once (`--set` as often as needed), values that do not begin
     with a dash. None: it is not that plain."""
@@ -43,8 +47,8 @@ def quick_arguments(tokens: Sequence[str]) -> ServeArguments | None:
     rest = iter(tokens)
     for token in rest:
         option, equals, value = token.partition("=")
-        if token == "--insecure" and token not in seen:
-            arguments = replace(arguments, insecure=True)
+        if token in _FLAGS and token not in seen:
+            arguments = replace(arguments, **{_FLAGS[token]: True})  # type: ignore[arg-type]  # all are flags
         elif option in _WITH_VALUE or option == "--set":
             value = value if equals else next(rest, "")
             if not value or value.startswith("-") or option in seen:
@@ -89,7 +93,7 @@ def serve(arguments: ServeArguments) -> int:
     settings = load(arguments.config, overrides(arguments))
     from riverlog.server.app import run
 
-    return run(settings)
+    return run(settings, json=arguments.json)
 
 
 def refuse_where_it_cannot_run(platform: str, debug: bool) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import sys
+from json import dumps
 from typing import Final
 
 import riverlog
@@ -23,14 +25,14 @@ log = logging.getLogger(__name__)
 young_objects_max: Final = 20_000  # before the collector looks: requests make many objects and no cycles
 
 
-def run(settings: ServerSettings) -> int:
-    """Serves until SIGTERM or SIGINT; gives the exit code. One line on stdout when it is ready."""
+def run(settings: ServerSettings, *, json: bool = False) -> int:
+    """Serves until SIGTERM or SIGINT; gives the exit code. One line on stdout when it is ready, with `json` an object."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for warning in settings.warnings:
         log.warning("%s", warning)
     _raise_open_files()
     try:
-        return asyncio.run(_serve(settings))
+        return asyncio.run(_serve(settings, json))
     except (RiverlogError, CatalogUnavailable) as error:
         sys.stderr.write(f"riverlog: {error}\n")
     except OSError as error:
@@ -38,7 +40,7 @@ def run(settings: ServerSettings) -> int:
     return 1
 
 
-async def _serve(settings: ServerSettings) -> int:
+async def _serve(settings: ServerSettings, json: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,7 +49,10 @@ async def _serve(settings: ServerSettings) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(young_objects_max, 20, 50)
-    _say_ready(server)
+    if json:
+        _say_ready_as_json(server)
+    else:
+        _say_ready(server)
     waits = [loop.create_task(stop.wait()), loop.create_task(server.failures.happened.wait())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
@@ -68,6 +73,23 @@ def _say_ready(server: Server) -> None:
         f"riverlog {riverlog.__version__} ready: kafka {server.kafka.text}{http}, "
         f"data {server.settings.data_dir}, started in {_seconds_since_process_start():.2f} s{kernels}\n"
     )
+    sys.stdout.flush()
+
+
+def _say_ready_as_json(server: Server) -> None:
+    """Keys are added, never renamed."""
+    line = {
+        "event": "ready",
+        "version": riverlog.__version__,
+        "pid": os.getpid(),
+        "kafka": server.kafka.text,
+        "http": server.http.text if server.http is not None else None,
+        "data_dir": str(server.settings.data_dir),
+        "cluster_id": server.broker.cluster_id,
+        "started_in_s": round(_seconds_since_process_start(), 3),
+        "kernels": IMPLEMENTATION,
+    }
+    sys.stdout.write(dumps(line) + "\n")
     sys.stdout.flush()
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import PartitionId, TopicId, topic_id_text
+from riverlog.base.seldom import Seldom
 from riverlog.broker.broker import Broker
 from riverlog.broker.coordinator import Coordinator
 from riverlog.broker.topics import Topics
@@ -63,6 +64,9 @@ class _Failures:
             self.happened.set()
 
 
+http_complaints_interval_ms: Final = 60_000
+
+
 class Server:
     """One running broker. Made by `start`, ended by `stop`; both once."""
 
@@ -74,6 +78,7 @@ class Server:
         self.listeners: list[Listener] = []
         self.kafka: HostPort = settings.kafka
         self.http: HostPort | None = None
+        self.http_complaints = Seldom(http_complaints_interval_ms)
         self.failures = _Failures()
         self._stack = stack
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import threading
 from collections.abc import Iterator
@@ -16,9 +17,19 @@ if TYPE_CHECKING:
     from riverlog.server.compose import Server
 
 
+log = logging.getLogger(__name__)
+
+
 def http_session(server: Server, transport: Transport) -> HttpSession:
     pages = {"/metrics": lambda: metrics(server), "/healthz": lambda: health(server)}
-    return HttpSession(transport, pages, server.tasks, server.broker.clock.monotonic_ms())
+    clock = server.broker.clock
+    return HttpSession(transport, pages, server.tasks, clock.monotonic_ms(), lambda text: complain(server, text))
+
+
+def complain(server: Server, text: str) -> None:
+    """Of all connections together, seldom: a Kafka client that was given this port connects again and again."""
+    if (others := server.http_complaints.due(server.broker.clock.monotonic_ms())) is not None:
+        log.info("http: %s (%d others before it). Here is /metrics; Kafka clients want the other port", text, others)
 
 
 def metrics(server: Server) -> Answer:

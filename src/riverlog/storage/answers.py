@@ -37,6 +37,7 @@ def states_of(producers: Producers) -> list[ProducerState]:
             entry.batches[-1].last_sequence if entry.batches else -1,
             entry.timestamp_ms,
             entry.transaction_first_offset,
+            entry.coordinator_epoch,
         )
         for entry in producers.entries()
     ]

@@ -218,6 +218,7 @@ class ProducerState(NamedTuple):
     last_sequence: int
     last_timestamp_ms: int
     current_transaction_first_offset: Offset
+    coordinator_epoch: int = -1  # of the last marker
 
 
 class Subscription(Protocol):

@@ -16,6 +16,7 @@ LINES = [
     ["--data-dir=/data", "--kafka=127.0.0.1:0", "--http", "127.0.0.1:0"],
     ["--advertise", "broker.example:9092", "--config", "server.properties", "--insecure"],
     ["--set", "a=1", "--set=b=2=3", "--set", "c="],
+    ["--json", "--data-dir", "/data"],
 ]
 
 
@@ -39,6 +40,8 @@ def test_both_readers_read_a_plain_line_alike(line: list[str], monkeypatch: pyte
         ["--kafka", "a:1", "--kafka", "b:2"],
         ["--insecure=true"],
         ["--insecure", "--insecure"],
+        ["--json", "--json"],
+        ["--json=true"],
     ],
 )
 def test_a_line_that_is_not_plain_is_left_to_the_parser_of_all_commands(line: list[str]) -> None:

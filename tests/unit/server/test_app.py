@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -61,6 +62,30 @@ def test_it_says_one_line_and_ends_with_a_signal(
     )
     assert re.fullmatch(line, said.out)
     assert said.err == ""
+
+
+def test_it_says_an_object_where_a_program_starts_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say = app._say_ready_as_json
+
+    def say_and_end(server: Server) -> None:
+        say(server)
+        threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGTERM)).start()
+
+    monkeypatch.setattr(app, "_say_ready_as_json", say_and_end)
+    assert app.run(settings(tmp_path / "data"), json=True) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    said = json.loads(out)
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", said["kafka"])
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", said["http"])
+    assert said["kafka"] != said["http"]
+    assert (said["event"], said["pid"], said["data_dir"]) == ("ready", os.getpid(), str(tmp_path / "data"))
+    assert said["version"] == riverlog.__version__
+    assert said["cluster_id"]
+    assert 0 < said["started_in_s"] < 1000
+    assert said["kernels"] in ("compiled", "reference")
 
 
 def test_a_failure_that_it_cannot_go_on_after_stops_it_with_1(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
 from riverlog.gateways.http.session import Answer
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.server.compose import Server
-from riverlog.server.http import health, metrics, request_name
+from riverlog.server.http import complain, health, metrics, request_name
 from riverlog.server.settings import load
+from riverlog.testing.clock import ManualClock
 
 SETTINGS = {"listeners": "PLAINTEXT://127.0.0.1:0", "riverlog.http.listener": "127.0.0.1:0"}
 
@@ -59,3 +61,29 @@ def test_each_family_of_the_process_is_there_once_with_all_listeners() -> None:
         ]
 
     asyncio.run(run())
+
+
+def test_a_kafka_client_on_the_http_port_is_told_of_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        server = await Server.start(load(None, SETTINGS), in_memory=True)
+        clock = ManualClock()
+        server.broker.clock = clock
+        assert server.http is not None
+        try:
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection(server.http.host, server.http.port)
+                writer.write(b"\0\0\0\x10\0\x12\0\0 no HTTP \r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.1 400")
+                writer.close()
+            clock.advance(60_000)
+            complain(server, "and again")
+        finally:
+            await server.stop()
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
+    told = [record.getMessage() for record in caplog.records if record.name == "riverlog.server.http"]
+    assert len(told) == 2
+    assert "sent what is not HTTP" in told[0]
+    assert "(0 others before it)" in told[0]
+    assert "and again (19 others before it)" in told[1]

@@ -38,10 +38,20 @@ def plain(status: int, text: str) -> Answer:
 
 
 class HttpSession:
-    def __init__(self, transport: Transport, pages: Mapping[str, Page], tasks: Tasks, now_ms: int = 0) -> None:
+    """`complaints` are told what a peer sent that is no HTTP; how often that is logged is its business."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        pages: Mapping[str, Page],
+        tasks: Tasks,
+        now_ms: int = 0,
+        complaints: Callable[[str], None] = log.info,
+    ) -> None:
         self.transport = transport
         self.pages = pages
         self.tasks = tasks
+        self.complaints = complaints
         self.connection = h11.Connection(h11.SERVER, max_incomplete_event_size=event_bytes_max)
         self.gone = False
         self._bytes_in = 0
@@ -77,7 +87,7 @@ class HttpSession:
                     self.transport.close()
                     return
         except h11.RemoteProtocolError as error:
-            log.info("http: %s sent what is not HTTP: %s; closed", self.transport.peer, error)
+            self.complaints(f"{self.transport.peer} sent what is not HTTP: {error}; closed")
             self._send_error(error)
             self.transport.close()
 

@@ -27,6 +27,7 @@ from riverlog.gateways.kafka.schema import (
     describe_configs,
     describe_groups,
     describe_log_dirs,
+    describe_producers,
     describe_topic_partitions,
     elect_leaders,
     fetch,
@@ -127,6 +128,8 @@ def of_topics(names: Names) -> Iterator[tuple[ApiKey, Entry]]:
     cut = [delete_records.DeleteRecordsPartition(partition_index=index, offset=-1) for index in (0, 99)]
     records = delete_records.DeleteRecordsTopic(name=topic, partitions=cut)
     yield ApiKey.DELETE_RECORDS, Entry([delete_records.DeleteRecordsRequest(topics=[records], timeout_ms=1)], TOPIC)
+    writers = describe_producers.TopicRequest(name=topic, partition_indexes=[0, 99])
+    yield ApiKey.DESCRIBE_PRODUCERS, Entry([describe_producers.DescribeProducersRequest(topics=[writers])], TOPIC)
     epochs = [
         offset_for_leader_epoch.OffsetForLeaderPartition(partition=index, current_leader_epoch=-1, leader_epoch=0)
         for index in (0, 99)

@@ -80,3 +80,37 @@ def test_no_slots_means_no_session() -> None:
     cache = sessions(limit=0)
     assert cache.open().id == 0
     assert len(cache) == 0
+
+
+def test_all_sessions_together_remember_a_limited_number_of_partitions() -> None:
+    numbers = count(10)
+    cache = FetchSessions(100, lambda bound: next(numbers), partitions_max=10)
+    first = cache.open([wanted("a", at) for at in range(4)])
+    second = cache.open([wanted("b", at) for at in range(4)])
+    assert cache.resume(first.id, 1) is first, "so the second is the least recently used"
+    third = cache.open([wanted("c", at) for at in range(5)])
+    assert (len(cache), cache.partitions, cache.evicted) == (2, 9, 1)
+    with pytest.raises(RiverlogError):
+        cache.resume(second.id, 1)
+    cache.update(third, [wanted("c", at) for at in range(4, 6)], [("c", 0)])
+    assert cache.partitions == 9
+    cache.update(third, [wanted("c", at) for at in range(6, 9)], ())
+    assert (len(cache), cache.partitions, cache.evicted) == (1, 8, 2)
+    cache.close(third.id)
+    cache.close(third.id)
+    assert cache.partitions == 0
+
+
+def test_a_session_that_is_too_large_is_not_kept() -> None:
+    numbers = count(10)
+    cache = FetchSessions(100, lambda bound: next(numbers), partitions_max=3)
+    large = cache.open([wanted("a", at) for at in range(4)])
+    assert large.id == 0
+    assert len(large.wanted) == 4, "the answer is a full one"
+    assert (len(cache), cache.partitions) == (0, 0)
+    growing = cache.open([wanted("a", 0)])
+    with pytest.raises(RiverlogError) as caught:
+        cache.update(growing, [wanted("a", at) for at in range(4)], ())
+    assert caught.value.kind is ErrorKind.FETCH_SESSION_NOT_FOUND
+    assert "full fetches" in caught.value.message
+    assert (len(cache), cache.partitions) == (0, 0)

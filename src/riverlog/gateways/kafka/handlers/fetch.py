@@ -97,8 +97,7 @@ def _plan(call: Call, request: FetchRequest) -> Plan:
     elif request.session_epoch == INITIAL_EPOCH:
         call.sessions.close(request.session_id)
         if asked:
-            session = call.sessions.open()
-            session.update(asked, ())
+            session = call.sessions.open(asked)
     else:
         session = call.sessions.resume(request.session_id, request.session_epoch)
         forgotten = [
@@ -106,7 +105,7 @@ def _plan(call: Call, request: FetchRequest) -> Plan:
             for topic in request.forgotten_topics_data
             for index in topic.partitions
         ]
-        session.update(asked, forgotten)
+        call.sessions.update(session, asked, forgotten)
         asked = list(session.wanted.values())
         incremental = True
     reads, refusals = _resolve(call, asked)

@@ -11,7 +11,7 @@ from collections import Counter
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, TopicName
-from riverlog.broker.list_offsets import LATEST, OffsetQuestion, list_offset
+from riverlog.broker.list_offsets import EARLIEST, OffsetQuestion, list_offset
 from riverlog.gateways.kafka.dispatch import Call, handles
 from riverlog.gateways.kafka.errors import error_code
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
@@ -26,6 +26,7 @@ from riverlog.state.access import Operation, Resource, ResourceKind
 from riverlog.storage.contract import Isolation, TimestampedOffset
 
 first_version_of = {-3: 7, -4: 8, -5: 9, -6: 11}
+NEVER = 2**15  # is the first version of every other negative timestamp: Kafka answers UNSUPPORTED_VERSION
 
 
 @handles(ApiKey.LIST_OFFSETS, versions=range(1, 12))
@@ -66,7 +67,7 @@ def _question(
     topic = broker.topics.by_name.get(name)
     if topic is None or not 0 <= asked.partition_index < topic.partition_count:
         return RiverlogError(ErrorKind.UNKNOWN_TOPIC, f"there is no partition {name}-{asked.partition_index}")
-    if asked.timestamp < LATEST and call.version < first_version_of.get(asked.timestamp, 0):
+    if asked.timestamp < EARLIEST and call.version < first_version_of.get(asked.timestamp, NEVER):
         return RiverlogError(ErrorKind.UNSUPPORTED_VERSION, f"timestamp {asked.timestamp} is not known to v{call.version}")
     partition = PartitionId(topic.topic_id, asked.partition_index)
     return OffsetQuestion(name, partition, asked.timestamp, asked.current_leader_epoch)

@@ -55,3 +55,16 @@ def test_denied(version: int) -> None:
             assert answer.error_code == (ErrorCode.CLUSTER_AUTHORIZATION_FAILED if version >= 3 else 0)
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("version", range(1, 6))
+def test_the_file_system_is_told_from_version_4_on(version: int) -> None:
+    async def story() -> None:
+        async with topic_world() as world:
+            (told,) = (await world.ask(ApiKey.DESCRIBE_LOG_DIRS, version, DescribeLogDirsRequest(topics=None))).results
+            assert (told.total_bytes, told.usable_bytes) == ((1000, 400) if version >= 4 else (-1, -1))
+            world.engine.disk = None
+            (told,) = (await world.ask(ApiKey.DESCRIBE_LOG_DIRS, version, DescribeLogDirsRequest(topics=None))).results
+            assert (told.total_bytes, told.usable_bytes, told.is_cordoned) == (-1, -1, False)
+
+    asyncio.run(story())

@@ -326,6 +326,20 @@ def verify(directory: str, /, *, json: Json = False) -> int:
     return files.verify(directory, json)
 
 
+@app.command
+def simulate(
+    *,
+    seed: Annotated[int | None, _option("--seed", help="One history.")] = None,
+    seeds: Annotated[str | None, _option("--seeds", help="Many: A..B, both of them.")] = None,
+    steps: Annotated[int, _option("--steps", help="How much is done in each [default: 120].")] = 120,
+    verbose: Annotated[bool, _option("--verbose", help="Print every event.")] = False,
+) -> int:
+    """Run the log engine on a simulated machine that crashes, and check every promise. For those who change it."""
+    from riverlog.cli import simulate
+
+    return simulate.simulate(seed, seeds, steps, verbose)
+
+
 def _some(names: tuple[str, ...], what: str) -> tuple[str, ...]:
     """Raises CommandError where nothing was named."""
     if not names:

@@ -10,7 +10,7 @@ from riverlog.cli import run as run_cli
 from tests.unit.cli.conftest import Run
 
 COMMANDS = {
-    "": {"serve", "topic", "produce", "consume", "group", "dump", "verify"},
+    "": {"serve", "topic", "produce", "consume", "group", "dump", "verify", "simulate"},
     "topic": {"create", "list", "describe", "alter", "delete"},
     "group": {"list", "describe", "delete", "reset"},
 }

@@ -59,6 +59,11 @@ class File(Protocol):
         """They will be read soon: the disk may begin with it. To ask can take as long as a read: not on the loop."""
         ...
 
+    def advise_random(self) -> None:
+        """Reads say all that they want: nothing more is read ahead, which with a large read-ahead of the system fills the
+        disk's queue before everything that has to be synced."""
+        ...
+
     def advise_dontneed(self, position: int, count: int) -> None:
         """Nobody reads them soon: what of their pages is written may leave memory. It costs no disk."""
         ...
@@ -116,6 +121,10 @@ class Files(Protocol):
         ...
 
     def rename(self, old: str, new: str) -> None: ...
+
+    def link(self, old: str, new: str) -> None:
+        """The file has both names from now on; `new` must not be there."""
+        ...
 
     def remove(self, path: str) -> None: ...
 
@@ -231,12 +240,17 @@ class RealFile:
         def advise_willneed(self, position: int, count: int) -> None:
             os.posix_fadvise(self.descriptor, position, count, os.POSIX_FADV_WILLNEED)
 
+        def advise_random(self) -> None:
+            os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
         def advise_dontneed(self, position: int, count: int) -> None:
             os.posix_fadvise(self.descriptor, position, count, os.POSIX_FADV_DONTNEED)
 
     else:
 
         def advise_willneed(self, position: int, count: int) -> None: ...
+
+        def advise_random(self) -> None: ...
 
         def advise_dontneed(self, position: int, count: int) -> None: ...
 
@@ -298,6 +312,9 @@ class RealFiles:
 
     def rename(self, old: str, new: str) -> None:
         os.rename(old, new)
+
+    def link(self, old: str, new: str) -> None:
+        os.link(old, new)
 
     def remove(self, path: str) -> None:
         os.unlink(path)

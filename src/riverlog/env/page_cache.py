@@ -28,28 +28,25 @@ class CacheStat(ctypes.Structure):
 
 
 def cachestat_probe() -> Callable[[int, int, int], bool] | None:
-    """A function of (descriptor, position, count), or None where the kernel has no cachestat(2). Loop's thread only:
-    it reuses its two structures."""
+    """A function of (descriptor, position, count), or None where the kernel has no cachestat(2)."""
     if not sys.platform.startswith("linux") or os.uname().machine not in ("x86_64", "aarch64"):
         return None
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     syscall.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint)
     syscall.restype = ctypes.c_long
-    window, answer = CacheStatRange(), CacheStat()
-    window_address, answer_address = ctypes.addressof(window), ctypes.addressof(answer)
+    byref = ctypes.byref
 
     def probe(descriptor: int, position: int, count: int) -> bool:
         first = position // PAGE_BYTES
         pages = (position + count - 1) // PAGE_BYTES - first + 1
-        window.offset = first * PAGE_BYTES
-        window.length = pages * PAGE_BYTES
-        if syscall(CACHESTAT_NUMBER, descriptor, window_address, answer_address, 0) != 0:
+        window, answer = CacheStatRange(first * PAGE_BYTES, pages * PAGE_BYTES), CacheStat()
+        if syscall(CACHESTAT_NUMBER, descriptor, byref(window), byref(answer), 0) != 0:
             return False
         return bool(answer.cached >= pages)
 
-    window.offset, window.length = 0, PAGE_BYTES
+    window, answer = CacheStatRange(0, PAGE_BYTES), CacheStat()
     with open(sys.executable, "rb") as known:
-        works = syscall(CACHESTAT_NUMBER, known.fileno(), window_address, answer_address, 0) == 0
+        works = syscall(CACHESTAT_NUMBER, known.fileno(), byref(window), byref(answer), 0) == 0
     return probe if works else None
 
 

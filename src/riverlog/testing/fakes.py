@@ -134,6 +134,9 @@ class CrashableFile:
     def advise_willneed(self, position: int, count: int) -> None:
         self._advise("willneed", position, count)
 
+    def advise_random(self) -> None:
+        self._advise("random", 0, 0)
+
     def advise_dontneed(self, position: int, count: int) -> None:
         self._advise("dontneed", position, count)
 
@@ -190,7 +193,7 @@ class CrashableFiles:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.faults: list[Fault] = []
-        self.advice: list[Operation] = []  # kinds willneed and dontneed, in order
+        self.advice: list[Operation] = []  # kinds willneed, random and dontneed, in order
         self.reserved: dict[str, int] = {}  # path -> bytes that were allocated and not given back
         self.room_bytes: int | None = None  # what the disk has left; None: enough
         self.resident = True  # whether the page cache is said to have everything
@@ -309,6 +312,15 @@ class CrashableFiles:
             target, name = self._parent(new)
             source, old_name = self._parent(old)
             source.drop(old_name)
+            target.put(name, node)
+
+    def link(self, old: str, new: str) -> None:
+        with self.lock_all:
+            node = self._node(old)
+            target, name = self._parent(new)
+            if name in target.entries:
+                raise _error(errno.EEXIST, new)
+            self.operate("create", new)
             target.put(name, node)
 
     def remove(self, path: str) -> None:

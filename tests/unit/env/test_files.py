@@ -65,6 +65,7 @@ def test_advice_changes_no_bytes(world: tuple[Files, str]) -> None:
     file.sync()
     file.advise_dontneed(4096, 0)
     file.advise_willneed(0, 20_000)
+    file.advise_random()
     assert file.read_at(20_000, 0) == b"x" * 10_000
     file.close()
 

@@ -43,6 +43,7 @@ from riverlog.storage.contract import (
 from riverlog.storage.format import lock, names
 from riverlog.storage.format.meta import Meta
 from riverlog.storage.local import opening, searching
+from riverlog.storage.local.catchup import Catchup
 from riverlog.storage.local.checkpoints import Checkpoints
 from riverlog.storage.local.counters import Counters
 from riverlog.storage.local.cutting import sync_failed
@@ -91,6 +92,7 @@ class LocalEngine:
         self.descriptors = Descriptors(files, settings.open_files_max or files.open_files_max())
         self.alarm = Alarm(self._loop)
         self.readers = executors("read", settings.read_threads)
+        self.catchup = Catchup(self, executors("catch-up", settings.catchup_threads + 1))
         self.maintenance = executors("upkeep", 1)
         self._syncers = [executors("sync", settings.sync_threads), executors("sync-bulk", settings.sync_threads)]
         self.commit = GroupCommit(
@@ -358,7 +360,7 @@ class LocalEngine:
         for waiting in self._waiting_for_room:
             if not waiting.done():
                 waiting.set_result(None)
-        for executor in (self.readers, self.maintenance, self.remover, *self._syncers):
+        for executor in (self.catchup.executor, self.readers, self.maintenance, self.remover, *self._syncers):
             executor.close()
         self.descriptors.close()
         self._lock.release()

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset
-from riverlog.env.files import File
 from riverlog.storage.answers import out_of_range, unknown
 from riverlog.storage.contract import NO_SLICES, Fetched, FetchedPartition, FileRegion, Isolation, Read, Slices
-from riverlog.storage.format.errors import FormatError
+from riverlog.storage.local.damage import behind_damage, is_current, note_damage, readable_bytes
 from riverlog.storage.local.partition import LocalPartition
-from riverlog.storage.local.reading import Cold, ColdAnswer, read_cold, read_visible
+from riverlog.storage.local.reading import Cold, ColdAnswer, make_cold, read_visible
 from riverlog.storage.local.segments import Segment
 
 if TYPE_CHECKING:
@@ -56,10 +55,14 @@ class Fetching:
         limit = read.bytes_max if read.bytes_max < budget else budget
         if limit <= 0 and not first:
             return self._fetched(partition, NO_SLICES, isolation)
+        if self.engine.catchup.ahead:
+            expected = self.engine.catchup.expected(partition, read.offset, limit, first)
+            if expected is not None:
+                return expected
         try:
             found = read_visible(partition, self.engine.descriptors, read.offset, limit, first)
-        except (OSError, FormatError) as damage:
-            return failed(unreadable(partition, damage), partition)
+        except (OSError, RiverlogError) as found_out:
+            return failed(unreadable(partition, found_out), partition)
         if isinstance(found, Cold):
             return found
         return self._fetched(partition, NO_SLICES if found is None else found, isolation)
@@ -89,7 +92,7 @@ class Fetching:
             answer: FetchedPartition | Cold = cold
             while True:
                 if isinstance(answer, Cold):
-                    answer = await self._read_cold(reads[at], answer, isolation)
+                    answer = await self._read_cold(reads[at], answer, bytes_max - size, isolation)
                 answers.append(answer)
                 size += answer.slices.size
                 at += 1
@@ -101,55 +104,100 @@ class Fetching:
                 one.slices.close()
             raise
 
-    async def _read_cold(self, read: Read, cold: Cold, isolation: Isolation) -> FetchedPartition:
-        """Reads on a thread. Where the offset lies behind the segment's last batch, the next segment is asked."""
-        self.engine.counters.cold_reads += 1
+    async def _read_cold(self, read: Read, cold: Cold, budget: int, isolation: Isolation) -> FetchedPartition:
+        """Reads on a thread. Where the offset lies behind the segment's last batch, the next segment is asked; where the
+        segment was taken or replaced meanwhile, or turned out to be damaged, the partition is, from the beginning."""
+        engine = self.engine
+        engine.counters.cold_reads += 1
+        examined: Segment | None = None
         while True:
-            segment = cold.segment
-            partition = self.engine.partitions.get(read.partition)
+            segment, first = cold.segment, cold.first
+            if isinstance(partition := self._open(read), FetchedPartition):
+                return partition
             try:
-                file = self.engine.descriptors.borrow(segment)
+                answer = await engine.catchup.read(partition, cold)
             except OSError as error:
-                if partition is None:
-                    return failed(unknown(read.partition.topic_id))
-                return failed(unreadable(partition, error), partition)
-            try:
-                answer = await self.engine.readers.run(partial(read_cold, self.engine.files, file, cold))
-                if (partition := self.engine.partitions.get(read.partition)) is None:
-                    return failed(unknown(read.partition.topic_id))
-                slices = self._slices(segment, file, answer)
-            except (OSError, RiverlogError) as error:
-                if partition is None:
-                    return failed(unknown(read.partition.topic_id))
-                return failed(unreadable(partition, error), partition)
-            finally:
-                self.engine.descriptors.give_back(segment)
-            if answer.loaded is not None and segment.index is None:
-                self.engine.checkpoints.loaded(segment, answer.loaded)
-            self.engine.counters.cold_read_bytes += answer.size
-            if answer.size or not answer.ended:
-                return self._fetched(partition, slices, isolation)
-            if (after := self._segment_after(partition, segment)) is None:
-                return self._fetched(partition, NO_SLICES, isolation)
-            limit = partition.visible_bytes(after)
-            cold = Cold(after, after.index, limit, cold.offset, cold.bytes_max, cold.first)
+                if isinstance(partition := self._open(read), FetchedPartition):
+                    return partition
+                if is_current(partition, segment):
+                    return failed(unreadable(partition, error), partition)
+                answer = None
+            if isinstance(partition := self._open(read), FetchedPartition):
+                return partition
+            following: FetchedPartition | Cold
+            if answer is None or not is_current(partition, segment):
+                following = self._read_one(read, budget, isolation, first)
+            else:
+                self._learn(partition, segment, answer)
+                if answer.size:
+                    return self._sliced(partition, segment, answer, isolation)
+                if answer.again and answer.damage is None and examined is segment:
+                    return failed(
+                        unreadable(partition, OSError("its batches are not where its index has them")), partition
+                    )
+                if answer.again or answer.damage is not None:
+                    examined = segment
+                    following = self._read_one(read, budget, isolation, first)
+                else:
+                    following = self._after(partition, cold, answer, isolation)
+            if isinstance(following, FetchedPartition):
+                return following
+            cold = following
 
-    def _slices(self, segment: Segment, file: File, answer: ColdAnswer) -> Slices:
-        """What was read, as it is sent; the caller has the segment borrowed."""
-        if not answer.size:
-            return NO_SLICES
-        if file.descriptor < 0:
-            return Slices((answer.data,), answer.size)
-        descriptors = self.engine.descriptors
-        descriptors.borrow(segment)
+    def _open(self, read: Read) -> LocalPartition | FetchedPartition:
+        """The partition, or what its readers get."""
+        if (partition := self.engine.partitions.get(read.partition)) is None:
+            return failed(unknown(read.partition.topic_id))
+        if partition.failure is not None:
+            return failed(partition.failure, partition)
+        return partition
+
+    def _learn(self, partition: LocalPartition, segment: Segment, answer: ColdAnswer) -> None:
+        """What a thread has found beside what was asked for."""
+        if answer.damage is not None:
+            note_damage(self.engine, partition, segment, answer.damage.position, answer.damage.what)
+        if answer.loaded is not None and (segment.index is None or (answer.again and segment.saved)):
+            self.engine.checkpoints.loaded(segment, answer.loaded)
+        self.engine.counters.cold_read_bytes += answer.size
+
+    def _after(
+        self, partition: LocalPartition, cold: Cold, answer: ColdAnswer, isolation: Isolation
+    ) -> FetchedPartition | Cold:
+        """Where nothing was read of a segment that is good: not even one batch fits, or its batches end before the offset."""
+        nothing = self._fetched(partition, NO_SLICES, isolation)
+        if not answer.ended:
+            return nothing
+        if (error := behind_damage(partition, cold.segment, cold.offset)) is not None:
+            return failed(error, partition)
+        at = partition.segment_at(cold.segment.base_offset) + 1
+        if at == len(partition.segments) or not partition.visible_bytes(after := partition.segments[at]):
+            return nothing
+        if not (limit := readable_bytes(partition, after)):
+            error = behind_damage(partition, after, cold.offset)
+            return nothing if error is None else failed(error, partition)
+        return make_cold(after, limit, cold.offset, cold.bytes_max, cold.first)
+
+    def _sliced(
+        self, partition: LocalPartition, segment: Segment, answer: ColdAnswer, isolation: Isolation
+    ) -> FetchedPartition:
+        """What was read, as it is sent."""
+        engine = self.engine
+        if answer.data:
+            slices = Slices(
+                (answer.data,), answer.size, partial(engine.catchup.sent, partition, segment, answer.brought)
+            )
+            return self._fetched(partition, slices, isolation)
+        try:
+            file = engine.descriptors.borrow(segment)
+        except OSError as error:
+            return failed(unreadable(partition, error), partition)
+
+        def sent() -> None:
+            engine.descriptors.give_back(segment)
+            engine.catchup.sent(partition, segment, answer.brought)
+
         region = FileRegion(file.descriptor, answer.position, answer.size, True)
-        return Slices((region,), answer.size, lambda: descriptors.give_back(segment))
-
-    def _segment_after(self, partition: LocalPartition, segment: Segment) -> Segment | None:
-        at = partition.segment_at(segment.base_offset) + 1
-        if at < len(partition.segments) and partition.visible_bytes(partition.segments[at]):
-            return partition.segments[at]
-        return None
+        return self._fetched(partition, Slices((region,), answer.size, sent), isolation)
 
 
 def failed(error: RiverlogError, partition: LocalPartition | None = None) -> FetchedPartition:
@@ -161,7 +209,6 @@ def failed(error: RiverlogError, partition: LocalPartition | None = None) -> Fet
 
 def unreadable(partition: LocalPartition, error: Exception) -> RiverlogError:
     if isinstance(error, RiverlogError):
-        log.error("%s: %s", partition.name, error.message)
-        return error
+        return error  # of damage that was logged when it was found
     log.error("%s could not be read: %s", partition.name, error)
     return RiverlogError(ErrorKind.STORAGE, f"{partition.name} could not be read: {error}")

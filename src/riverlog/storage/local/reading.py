@@ -2,27 +2,35 @@
 
 Invariant: nothing here touches a disk on the loop: before a byte is read there, the kernel has said that it is resident.
 What a thread reads is checked (CRC) before it goes out. Nothing here changes a partition.
-Not here: budgets over several partitions (`engine.py`), times (`searching.py`).
+Not here: budgets over several partitions (`fetching.py`), whose turn it is at the disk (`catchup.py`), times (`searching.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from riverlog.base.errors import Corruption
 from riverlog.base.ids import Offset, Position
 from riverlog.base.units import KIB, MIB
 from riverlog.env.files import File, Files
+from riverlog.kernels import Checked, WalkEnd, check_batches, walk_batches
 from riverlog.records.header import HEADER_BYTES, OVERHEAD_BYTES
 from riverlog.storage.contract import FileRegion, Slices
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.names import INDEX
 from riverlog.storage.format.offset_index import OffsetIndex
-from riverlog.storage.format.segment import Found, ReadOn, Stop, find_offset, scan
+from riverlog.storage.format.segment import Found, ReadOn, find_offset, scan
+from riverlog.storage.local.damage import behind_damage, readable_bytes
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.segments import Descriptors, Segment
 
+NOTHING: Final = memoryview(b"")
+FILE_ENDS: Final = "the file ends, though there should be more batches"
+NO_OFFSET: Final = Offset(-1)
+
 walk_bytes: Final = 4 * KIB  # of headers that are read at a time
+piece_bytes: Final = 512 * KIB  # that the disk is asked for at a time: a commit waits behind no more
+index_spacing_bytes: Final = 4 * KIB  # between the entries of an index that is made again
 cold_read_bytes_max: Final = 4 * MIB  # that a thread reads for one partition of a fetch, but for a larger first batch
 
 
@@ -35,6 +43,21 @@ class Cold(NamedTuple):
     offset: Offset
     bytes_max: int
     first: bool
+    suspect: bool = False  # the index, or the batches that it led to, cannot be: look at the whole segment
+
+
+class Extent(NamedTuple):
+    """Bytes of a file."""
+
+    position: int
+    size: int
+
+
+class Damage(NamedTuple):
+    """A bad batch."""
+
+    position: Position
+    what: str
 
 
 class ColdAnswer(NamedTuple):
@@ -46,14 +69,18 @@ class ColdAnswer(NamedTuple):
     data: memoryview
     loaded: OffsetIndex | None  # that was loaded on the way
     ended: bool  # no batch of the segment reaches the offset: go on with the next
+    next_offset: Offset  # behind the batches that were read; -1: none were
+    damage: Damage | None  # that was met; what lies before it is good
+    brought: Sequence[Extent]  # what the page cache did not have before
+    again: bool = False  # the whole segment was looked at instead: whoever asked asks again
 
 
 def read_visible(
     partition: LocalPartition, descriptors: Descriptors, offset: Offset, bytes_max: int, first: bool
 ) -> Slices | Cold | None:
     """What a reader at `offset`, which is in range, gets: at most `bytes_max` bytes of one segment, or one batch where
-    it is the `first` of the fetch. None: nothing is visible there, or not even one batch fits. Raises OSError and
-    FormatError."""
+    it is the `first` of the fetch. None: nothing is visible there, or not even one batch fits. Raises OSError, and
+    RiverlogError where the offset lies behind damage."""
     if offset >= partition.high.offset:
         return None
     at = partition.segment_at(offset)
@@ -61,10 +88,17 @@ def read_visible(
         limit = partition.visible_bytes(segment)
         if limit == 0:
             continue
-        answer = _read_segment(partition, descriptors, segment, limit, offset, bytes_max, first)
+        if segment.damaged_at is not None:
+            limit = readable_bytes(partition, segment)
+        try:
+            answer = _read_segment(partition, descriptors, segment, limit, offset, bytes_max, first)
+        except FormatError:  # damage, or an index that leads astray: a thread finds out which
+            return make_cold(segment, limit, offset, bytes_max, first)._replace(suspect=True)
         if answer is not _ENDED:
             assert not isinstance(answer, _Ended)
             return answer
+        if (error := behind_damage(partition, segment, offset)) is not None:
+            raise error
     return None
 
 
@@ -87,20 +121,22 @@ def _read_segment(
     file = segment.file or descriptors.file(segment)
     segment.used = True
     tail = partition.tail
+    if limit == 0:  # damaged from its first batch on
+        return _ENDED
     position, size = 0, -1  # of the first batch; its size is looked at only where the budget is short
     if offset == tail.offset and segment is tail.segment and tail.position < limit:
         position = tail.position
     elif offset != segment.base_offset:
         index = segment.index
         if index is None:
-            return _cold(segment, limit, offset, bytes_max, first)
+            return make_cold(segment, limit, offset, bytes_max, first)
         start = index.lookup(offset)
         while True:
             count = min(walk_bytes, limit - start)
             if count < HEADER_BYTES:
                 return _ENDED
             if not file.resident(start, count):
-                return _cold(segment, limit, offset, bytes_max, first)
+                return make_cold(segment, limit, offset, bytes_max, first)
             found = find_offset(file.read_at(count, start), start, offset)
             if isinstance(found, Found):
                 position, size = found.position, found.next_position - found.position
@@ -110,13 +146,13 @@ def _read_segment(
     if count > bytes_max:
         if size < 0:
             if not file.resident(position, OVERHEAD_BYTES):
-                return _cold(segment, limit, offset, bytes_max, first)
+                return make_cold(segment, limit, offset, bytes_max, first)
             size = OVERHEAD_BYTES + int.from_bytes(file.read_at(4, position + 8), "big")
         if size > bytes_max and not first:
             return None
         count = max(bytes_max, size)
     if not file.resident(position, count):
-        return _cold(segment, limit, offset, bytes_max, first)
+        return make_cold(segment, limit, offset, bytes_max, first)
     if file.descriptor < 0:
         return Slices((file.read_at(count, position),), count)
     descriptors.borrow(segment)
@@ -127,11 +163,11 @@ def _read_segment(
 def further(found: ReadOn, start: int) -> Position:
     """Where to walk on. Raises FormatError where the walk got nowhere: the file is shorter than its books say."""
     if found.position == start:
-        raise FormatError(start, "the file ends, though there should be more batches")
+        raise FormatError(start, FILE_ENDS)
     return found.position
 
 
-def _cold(segment: Segment, limit: int, offset: Offset, bytes_max: int, first: bool) -> Cold:
+def make_cold(segment: Segment, limit: int, offset: Offset, bytes_max: int, first: bool) -> Cold:
     return Cold(segment, segment.index, limit, offset, min(bytes_max, cold_read_bytes_max), first)
 
 
@@ -156,29 +192,107 @@ def find_batch(file: File, start: int, limit: int, offset: Offset) -> Found | No
     return None
 
 
-def read_cold(files: Files, file: File, cold: Cold) -> ColdAnswer:
+def read_cold(files: Files, file: File, cold: Cold, scratch: bytearray) -> ColdAnswer:
     """From `file`, which was borrowed: whole batches with good CRCs, at most `bytes_max` bytes, or one batch where it is
-    the first. Raises OSError, and Corruption where already the first batch is damaged."""
+    the first. They go through `scratch`, which a thread has to itself. Raises OSError."""
     segment, loaded = cold.segment, None
+    file.advise_random()
+    if cold.suspect:
+        return _examined(file, cold, scratch)
     if (index := cold.offset_index) is None:
         index = loaded = load_index(files, segment.path, segment.base_offset)
-    nothing = memoryview(b"")
     try:
         start = index.lookup(cold.offset)
         if start >= cold.limit:
             start = Position(0)
         if (found := find_batch(file, start, cold.limit, cold.offset)) is None:
-            return ColdAnswer(Position(0), 0, nothing, loaded, True)
-    except FormatError as error:
-        raise error.at(segment.log_path) from None
+            return ColdAnswer(Position(0), 0, NOTHING, loaded, True, NO_OFFSET, None, ())
+    except FormatError:
+        return _examined(file, cold, scratch)
     size = found.next_position - found.position
     if size > cold.bytes_max and not cold.first:
-        return ColdAnswer(Position(0), 0, nothing, loaded, False)
+        return ColdAnswer(Position(0), 0, NOTHING, loaded, False, NO_OFFSET, None, ())
     count = min(cold.limit - found.position, max(cold.bytes_max, size))
-    data = memoryview(file.read_at(count, found.position))
-    scanned = scan(data, found.position, allow_gaps=True)
-    whole = scanned.position - found.position
-    if not whole:
-        what = scanned.what if scanned.stop is not Stop.END else "the file ends"
-        raise Corruption(segment.log_path, found.position, what)
-    return ColdAnswer(found.position, whole, nothing if file.descriptor >= 0 else data[:whole], loaded, False)
+    view = memoryview(scratch if count <= len(scratch) else bytearray(count))[:count]
+    brought: list[Extent] = []
+    view = view[: bring(file, view, found.position, brought)]
+    checked = check_batches(view)
+    damage = defect(view, checked, found.position, cold.limit)
+    if not checked.batches and damage is None:
+        damage = Damage(found.position, FILE_ENDS)
+    whole = checked.end
+    data = NOTHING if file.descriptor >= 0 else memoryview(bytes(view[:whole]))
+    next_offset = Offset(checked.next_offset)
+    return ColdAnswer(found.position, whole, data, loaded, False, next_offset, damage, brought)
+
+
+def _examined(file: File, cold: Cold, scratch: bytearray) -> ColdAnswer:
+    """Nothing is read for the reader, who asks again: with the damage known, or with an index that is right."""
+    damage, index = examine(file, cold.segment.base_offset, cold.limit, scratch)
+    return ColdAnswer(Position(0), 0, NOTHING, index, False, NO_OFFSET, damage, (), True)
+
+
+def examine(file: File, base_offset: Offset, limit: int, scratch: bytearray) -> tuple[Damage | None, OffsetIndex]:
+    """Every batch of a segment up to `limit`: the first bad one, and an index of those before it. Raises OSError."""
+    index = OffsetIndex(base_offset)
+    at, next_offset, epoch, marked = 0, -1, -1, 0
+    while at < limit:
+        view = memoryview(scratch)[: min(len(scratch), limit - at)]
+        view = view[: bring(file, view, at, [])]
+        checked = check_batches(view, 0, next_offset, epoch)
+        if checked.stopped is WalkEnd.BATCH_CUT and not checked.batches:  # larger than the buffer
+            size = OVERHEAD_BYTES + int.from_bytes(view[8:12], "big")
+            if at + size <= limit and size > len(scratch):
+                scratch = bytearray(size)
+                continue
+        if (damage := defect(view, checked, Position(at), limit, next_offset, epoch)) is not None:
+            return damage, index
+        if not checked.batches:
+            return Damage(Position(at), FILE_ENDS), index
+        batches = walk_batches(view[: checked.end])
+        for position, base, delta in zip(
+            batches.positions, batches.base_offsets, batches.last_offset_deltas, strict=True
+        ):
+            if at + position - marked >= index_spacing_bytes:
+                marked = at + position
+                index.append(Offset(base + delta), Position(marked))
+        at, next_offset, epoch = at + checked.end, checked.next_offset, checked.leader_epoch
+    return None, index
+
+
+def bring(file: File, view: memoryview, position: int, brought: list[Extent]) -> int:
+    """Fills `view` from the file, in pieces that leave the disk to a commit in between; notes what was not resident before.
+    Gives how many bytes there were."""
+    done = 0
+    while done < len(view):
+        piece = view[done : done + piece_bytes]
+        was_there = file.resident(position + done, len(piece))
+        count = file.read_into(piece, position + done)
+        if not was_there and count:
+            brought.append(Extent(position + done, count))
+        done += count
+        if count < len(piece):
+            break
+    return done
+
+
+def defect(
+    view: memoryview, checked: Checked, position: Position, limit: int, next_offset: int = -1, leader_epoch: int = -1
+) -> Damage | None:
+    """What stopped the check of `view`, which was read at `position`, where it was not just the end of what was read."""
+    stopped, at = checked.stopped, position + checked.end
+    if stopped is WalkEnd.END:
+        whole = at == limit or checked.end == len(view) > 0
+        return None if whole else Damage(Position(at), FILE_ENDS)
+    if stopped in (WalkEnd.HEADER_CUT, WalkEnd.BATCH_CUT):
+        if stopped is WalkEnd.HEADER_CUT:
+            needed = HEADER_BYTES
+        else:
+            needed = OVERHEAD_BYTES + int.from_bytes(view[checked.end + 8 : checked.end + 12], "big")
+        if at + needed <= limit:
+            return None
+    if checked.batches:
+        next_offset, leader_epoch = checked.next_offset, checked.leader_epoch
+    expected = Offset(next_offset) if next_offset >= 0 else None
+    found = scan(view[checked.end :], Position(at), expected, leader_epoch=leader_epoch, allow_gaps=True)
+    return Damage(Position(at), found.what)

@@ -110,6 +110,7 @@ def test_cold_bytes_are_read_on_a_thread_as_whole_batches(tmp_path: Path) -> Non
             assert isinstance(small.partitions[0].slices.parts[0], FileRegion), "no memory is held for a slow reader"
             small.close()
             assert engine.counters.cold_reads == 5
+            await asyncio.gather(*(ahead.reading for ahead in engine.catchup.ahead.values()))
             assert all(segment.users == 0 for segment in engine.partitions[P0].segments)
 
     run(story)

@@ -33,6 +33,7 @@ class Preallocation:
         self._begun: dict[Segment, int] = {}  # segment -> bytes to reserve
         self._sealed: dict[Segment, None] = {}
         self._wanted = asyncio.Event()
+        self.pending = 0  # jobs on the thread
         self._complaints = Seldom(MINUTE_MS)
 
     def begun(self, partition: LocalPartition, segment: Segment) -> None:
@@ -74,11 +75,13 @@ class Preallocation:
         except OSError as error:
             self._complain(segment, error)
             return
+        self.pending += 1
         try:
             await engine.maintenance.run(partial(work, file))
         except OSError as error:
             self._complain(segment, error)
         finally:
+            self.pending -= 1
             engine.descriptors.give_back(segment)
 
     def _complain(self, segment: Segment, error: OSError) -> None:

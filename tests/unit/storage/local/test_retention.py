@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from riverlog.storage.contract import LogConfig
-from riverlog.storage.local.retention import NOTHING, RetentionPlan, SegmentFacts, plan_retention
+from riverlog.storage.local.retention import NOTHING, RetentionPlan, SegmentFacts, future_segment, plan_retention
 
 NOW = 1_000_000
 FOREVER = {"retention_ms": -1}
@@ -68,3 +68,27 @@ def test_what_readers_have_not_seen_stays(high_watermark: int) -> None:
 def test_compacted_topics_keep_what_is_old() -> None:
     segments = [(10, 100, 0), (20, 100, 0)]
     assert plan(segments, retention_ms=1, retention_bytes=0, cleanup_delete=False, cleanup_compact=True) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("newest", "config", "told"),
+    [
+        (NOW + 1, {"retention_ms": 100}, True),
+        (NOW, {"retention_ms": 100}, False),
+        (NOW + 1, {"retention_ms": -1}, False),
+        (NOW + 1, {"retention_ms": 100, "cleanup_delete": False, "cleanup_compact": True}, False),
+    ],
+)
+def test_a_segment_from_the_future_is_told_of_where_it_would_go_by_time(
+    newest: int, config: dict[str, int], told: bool
+) -> None:
+    left = [SegmentFacts(10, 100, newest), SegmentFacts(20, 100, NOW + 5)]
+    assert future_segment(left, NOW, LogConfig(**config)) == (left[0] if told else None)  # type: ignore[arg-type]
+    assert future_segment([], NOW, LogConfig()) is None
+
+
+def test_a_segment_from_the_future_goes_by_size_and_start_and_holds_back_what_is_older() -> None:
+    segments = [(10, 100, NOW + 500), (20, 100, 0), (30, 100, NOW)]
+    assert plan(segments, retention_ms=100) == NOTHING
+    assert plan(segments, retention_ms=100, retention_bytes=200) == RetentionPlan(2, False)
+    assert plan(segments, retention_ms=100, log_start=10) == RetentionPlan(2, False)

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from riverlog.base.errors import ErrorKind, RiverlogError
-from riverlog.base.ids import Offset
+from riverlog.base.ids import Offset, PartitionId
 from riverlog.base.units import DAY_MS
+from riverlog.env.entropy import SeededEntropy
 from riverlog.storage.contract import Acks, Appended, Durability, Isolation, LogConfig, Read, Refused, TopicLog
 from riverlog.storage.local.engine import LocalEngine
+from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.settings import LocalSettings
+from riverlog.storage.local.upkeep import looked_at_once
 from riverlog.testing.conformance.log_engine import (
     P0,
     P1,
@@ -301,6 +304,98 @@ def test_the_segment_that_a_checkpoint_begins_with_is_not_removed_also_where_its
         await world.kill()
         engine = await world.start()
         assert engine.watermarks(P0).log_end == 2
+        await world.stop()
+
+    run(story)
+
+
+def test_future_timestamps_are_kept_and_told_of_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(retention_ms=1000, segment_bytes=100)])
+        engine = await world.start()
+        now_ms = world.clock.now_ms()
+        await fill_at(engine, now_ms + 2 * DAY_MS, now_ms)
+        world.clock.advance(60_000)
+        with caplog.at_level(logging.WARNING):
+            for _ in range(5):
+                engine.upkeep.retain()
+                world.clock.advance(60_000)
+        assert engine.watermarks(P0).log_start == 0
+        told = [record.getMessage() for record in caplog.records if "ahead of this machine" in record.getMessage()]
+        assert len(told) == 1
+        assert "rivers-0: its oldest segment has a timestamp 172740 s ahead" in told[0]
+        world.clock.advance(2 * DAY_MS)
+        engine.upkeep.retain()
+        assert engine.watermarks(P0).log_start == 2
+        await world.stop()
+
+    run(story)
+
+
+def test_segments_of_many_partitions_roll_at_times_of_their_own() -> None:
+    async def story(seed: int) -> list[int]:
+        config = LogConfig(segment_ms=1000, segment_jitter_ms=1000, retention_ms=-1)
+        world = LocalWorld([TopicLog(topic_id=TOPIC.topic_id, name=TOPIC.name, partition_count=20, config=config)])
+        world.entropy = SeededEntropy(seed)
+        engine = await world.start()
+        rolled: list[int] = []
+        for index in range(20):
+            partition = PartitionId(TOPIC.topic_id, index)
+            time = 5000
+            while engine.partitions[partition].log_end == 0 or engine.size(partition).segments == 1:
+                await appended(engine, [append_of(partition, "a", timestamps=[time])])
+                time += 20
+            rolled.append(time - 20 - 5000)
+        await world.stop()
+        return rolled
+
+    times = asyncio.run(asyncio.wait_for(story(1), 60))
+    assert all(0 < time <= 1020 for time in times)
+    assert len(set(times)) > 10
+    assert asyncio.run(asyncio.wait_for(story(1), 60)) == times, "one seed, one history"
+    assert asyncio.run(asyncio.wait_for(story(2), 60)) != times
+
+
+def test_deleting_records_of_many_partitions_costs_two_checkpoints() -> None:
+    async def story() -> None:
+        partitions = [PartitionId(TOPIC.topic_id, index) for index in range(50)]
+        world = LocalWorld([TopicLog(topic_id=TOPIC.topic_id, name=TOPIC.name, partition_count=50)])
+        engine = await world.start()
+        for partition in partitions:
+            await fill(engine, partition, ["a", "b"])
+        before = engine.counters.checkpoints
+        starts = await asyncio.gather(*(engine.delete_before(partition, Offset(1)) for partition in partitions))
+        assert starts == [1] * 50
+        assert engine.counters.checkpoints - before <= 2
+        await world.kill()
+        engine = await world.start()
+        assert [engine.watermarks(partition).log_start for partition in partitions] == [1] * 50
+        await world.stop()
+
+    run(story)
+
+
+def test_a_look_at_many_partitions_lets_the_loop_have_its_turns() -> None:
+    async def story() -> None:
+        world = LocalWorld(
+            [TopicLog(topic_id=TOPIC.topic_id, name=TOPIC.name, partition_count=5 * looked_at_once)],
+            LocalSettings(retention_check_interval_ms=1000, sync_threads=1, read_threads=1),
+        )
+        engine = await world.start()
+        looks: list[int] = []
+        turns = 0
+        look = engine.upkeep._look
+
+        def counted(partitions: list[LocalPartition]) -> None:
+            looks.append(turns)
+            look(partitions)
+
+        engine.upkeep._look = counted  # type: ignore[method-assign,assignment]
+        engine.upkeep.hurry()
+        while len(looks) < 5:
+            await asyncio.sleep(0)
+            turns += 1
+        assert len(set(looks)) == 5, "a turn between any two"
         await world.stop()
 
     run(story)

@@ -24,7 +24,7 @@ LONG_FILES: Final[dict[str, tuple[int, str]]] = {
         "what generated code calls: readers and writers of the primitives, in one namespace for speed",
     ),
     "src/riverlog/state/topic_configs.py": (
-        435,
+        440,
         "a table: an entry for each configuration that Kafka has",
     ),
     "src/riverlog/storage/local/partition.py": (
@@ -40,7 +40,7 @@ LONG_FILES: Final[dict[str, tuple[int, str]]] = {
         "the trivial twin: the whole contract in one file, to be read beside it",
     ),
     "src/riverlog/testing/conformance/log_engine.py": (
-        588,
+        580,
         "one suite: every promise of the contract as a test",
     ),
     "src/riverlog/testing/fakes.py": (

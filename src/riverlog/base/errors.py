@@ -40,6 +40,7 @@ class ErrorKind(Enum):
     INVALID_RECORD = "invalid-record"
     MESSAGE_TOO_LARGE = "message-too-large"
     UNSUPPORTED_COMPRESSION = "unsupported-compression"
+    NOT_ENOUGH_REPLICAS = "not-enough-replicas"
     # logs
     OFFSET_OUT_OF_RANGE = "offset-out-of-range"
     STORAGE = "storage"

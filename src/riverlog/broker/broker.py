@@ -48,7 +48,9 @@ class Broker:
         self.node_id = node_id
         self.telemetry = Telemetry()
         self.tasks = Tasks("broker")
-        self.producing = Producing(engine, access, clock, executor, self.tasks, self.telemetry)
+        self.producing = Producing(
+            engine, access, clock, executor, self.tasks, self.telemetry, strict_replication=settings.strict_replication
+        )
         self.fetching = Fetching(engine, access, self.telemetry)
         self.producer_ids = ProducerIds(catalog, entropy)
         topics.watch(self._topic_changed)

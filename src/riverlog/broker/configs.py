@@ -106,7 +106,7 @@ def _topic_entry(spec: ConfigSpec, override: str | None, of_broker: str | None) 
         synonyms.append(Synonym(broker_name, of_broker, ConfigSource.STATIC_BROKER))
     synonyms.append(Synonym(broker_name, spec.default, ConfigSource.DEFAULT))
     _, value, source = synonyms[0]
-    documentation = spec.documentation if spec.obeyed else f"{spec.documentation} (Kept, not obeyed yet.)"
+    documentation = spec.documentation if spec.obeyed else f"{spec.documentation} (Kept and shown; nothing acts on it.)"
     return ConfigEntry(spec.name, value, source, spec.type, False, synonyms, documentation)
 
 

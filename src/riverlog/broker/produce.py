@@ -56,7 +56,15 @@ class Producing:
     """Runs produce requests on an engine."""
 
     def __init__(
-        self, engine: LogEngine, access: Access, clock: Clock, executor: Executor, tasks: Tasks, telemetry: Telemetry
+        self,
+        engine: LogEngine,
+        access: Access,
+        clock: Clock,
+        executor: Executor,
+        tasks: Tasks,
+        telemetry: Telemetry,
+        *,
+        strict_replication: bool = False,
     ) -> None:
         self.engine = engine
         self.access = access
@@ -64,17 +72,18 @@ class Producing:
         self.executor = executor
         self.tasks = tasks
         self.telemetry = telemetry
+        self.strict_replication = strict_replication
 
     def produce(
         self, caller: Caller, writes: Sequence[Write], acks: Acks, lane: Lane
     ) -> Outcomes | Awaitable[Outcomes]:
         """The outcomes in the order of `writes`. Buffers are borrowed until this returns."""
-        checked = self._check(caller, writes)
+        checked = self._check(caller, writes, acks)
         if checked.looks or lane.tail is not None:
             return self._in_turn(writes, checked, acks, lane)
         return self._append(writes, checked, acks)
 
-    def _check(self, caller: Caller, writes: Sequence[Write]) -> _Checked:
+    def _check(self, caller: Caller, writes: Sequence[Write], acks: Acks) -> _Checked:
         outcomes: list[Outcome | None] = []
         appends: list[Append] = []
         places: list[int] = []
@@ -92,6 +101,8 @@ class Producing:
                     raise RiverlogError(
                         ErrorKind.UNKNOWN_TOPIC, f"topic {topic.name} has no partition {index}; refresh the metadata"
                     )
+                if self.strict_replication and acks is Acks.ALL and topic.config.min_insync_replicas > 1:
+                    raise _not_enough(topic)
                 if records is None:
                     raise RiverlogError(ErrorKind.INVALID_RECORD, "no record batch was sent; send exactly one")
                 header = only_batch(records)
@@ -185,6 +196,15 @@ class Producing:
             if lane.tail is mine:
                 lane.tail = None
         return outcome if isinstance(outcome, Sequence) else await outcome
+
+
+def _not_enough(topic: Topic) -> RiverlogError:
+    """Only where `riverlog.strict.replication` asks to be told; else more replicas than one are not counted."""
+    return RiverlogError(
+        ErrorKind.NOT_ENOUGH_REPLICAS,
+        f"topic {topic.name} wants min.insync.replicas={topic.config.min_insync_replicas} and there is one replica: set it to 1, "
+        "or the broker's riverlog.strict.replication to false",
+    )
 
 
 def _without_repeated(checked: _Checked) -> _Checked:

@@ -17,6 +17,8 @@ from riverlog.records.header import BatchHeader, read_header
 from riverlog.state.topic_configs import TopicConfig
 from riverlog.storage.contract import Append
 
+NO_TIMESTAMP: Final = -1  # of a record whose producer gave none: Kafka bounds it not
+
 CODECS: Final = {
     "uncompressed": Compression.NONE,
     "gzip": Compression.GZIP,
@@ -84,7 +86,7 @@ def _check_records(append: Append, config: TopicConfig, now_ms: int) -> None:
     latest = now_ms + config.message_timestamp_after_ms_max
     base = header.base_timestamp
     for index, delta in enumerate(spans.timestamp_deltas):
-        if not earliest <= base + delta <= latest:
+        if not earliest <= base + delta <= latest and base + delta != NO_TIMESTAMP:
             error = RecordError(
                 index,
                 f"record {index} has the timestamp {base + delta}, outside of {earliest} to {latest} "

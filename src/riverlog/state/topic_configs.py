@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
 from math import isnan
+from re import fullmatch
 from typing import Any, Final, TypeAlias
 
 from riverlog.base.errors import ErrorKind, RiverlogError
@@ -42,7 +43,8 @@ RANGES: Final[Mapping[ConfigType, tuple[int, int]]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigSpec:
     """One configuration. `low` and `high` are inclusive; `also` is a value outside of them that is allowed too;
-    `choices` are the only texts (or elements of a list); `obeyed`: riverlog acts on it, else it is kept and shown;
+    `choices` are the only texts (or elements of a list), else `element` is the form of a list's; `impossible` is a value of
+    the right form that cannot be had here; `obeyed`: riverlog acts on it, else it is kept and shown;
     `broker_names`: the broker's settings for its default, first the one that wins, with the factor to our unit."""
 
     name: str
@@ -52,6 +54,8 @@ class ConfigSpec:
     high: float | None = None
     also: int | None = None
     choices: tuple[str, ...] = ()
+    element: str = ""
+    impossible: str = ""
     broker_names: tuple[tuple[str, int], ...] = ()
     obeyed: bool = True
     documentation: str = ""
@@ -61,6 +65,8 @@ class ConfigSpec:
         """What a value may be, for people."""
         if self.type is ConfigType.BOOLEAN:
             return "true or false"
+        if self.element:
+            return "* or a comma-separated list of partition:broker"
         if self.type is ConfigType.LIST:
             return f"a comma-separated list of {', '.join(self.choices)}" if self.choices else "a comma-separated list"
         if self.choices:
@@ -81,7 +87,9 @@ class ConfigSpec:
 
     def _in_range(self, value: Value) -> bool:
         if isinstance(value, tuple):
-            return len(set(value)) == len(value) and (not self.choices or all(one in self.choices for one in value))
+            known = not self.choices or all(one in self.choices for one in value)
+            formed = not self.element or value == ("*",) or all(fullmatch(self.element, one) for one in value)
+            return len(set(value)) == len(value) and known and formed
         if isinstance(value, str):
             return not self.choices or value in self.choices
         if isinstance(value, bool):
@@ -159,7 +167,7 @@ _SPECS: Final = (
     ),
     ConfigSpec(
         name="errors.deadletterqueue.group.enable", type=_BOOLEAN, default="false", obeyed=False,
-        documentation="Whether share groups may use this topic as their dead letter queue.",
+        documentation="Whether share groups may use this topic as their dead letter queue: share groups are not served yet.",
     ),
     ConfigSpec(
         name="file.delete.delay.ms", type=_LONG, default=str(MINUTE_MS), low=0,
@@ -177,26 +185,26 @@ _SPECS: Final = (
         documentation="After how many milliseconds a partition is synced, where nobody waits for it.",
     ),
     ConfigSpec(
-        name="follower.replication.throttled.replicas", type=_LIST, default="", obeyed=False,
-        documentation="Kept for Kafka's tools; riverlog has no followers.",
+        name="follower.replication.throttled.replicas", type=_LIST, default="", element=r"\d+:\d+", obeyed=False,
+        documentation="Which replicas' traffic is throttled: there is one replica of each partition, and no such traffic.",
     ),
     ConfigSpec(
         name="index.interval.bytes", type=_INT, default="4096", low=0, broker_names=_named("log.index.interval.bytes"),
         documentation="A segment's index gets one entry for about that many bytes.",
     ),
     ConfigSpec(
-        name="leader.replication.throttled.replicas", type=_LIST, default="", obeyed=False,
-        documentation="Kept for Kafka's tools; riverlog has no followers.",
+        name="leader.replication.throttled.replicas", type=_LIST, default="", element=r"\d+:\d+", obeyed=False,
+        documentation="Which replicas' traffic is throttled: there is one replica of each partition, and no such traffic.",
     ),
     ConfigSpec(
         name="local.retention.bytes", type=_LONG, default="-2", low=-2,
         broker_names=_named("log.local.retention.bytes"), obeyed=False,
-        documentation="How much of a tiered partition stays on the local disk; -2: as retention.bytes.",
+        documentation="How much of a tiered partition stays on the local disk; none is tiered, retention.bytes counts.",
     ),
     ConfigSpec(
         name="local.retention.ms", type=_LONG, default="-2", low=-2,
         broker_names=_named("log.local.retention.ms"), obeyed=False,
-        documentation="How long a tiered partition stays on the local disk; -2: as retention.ms.",
+        documentation="How long a tiered partition stays on the local disk; none is tiered, retention.ms counts.",
     ),
     ConfigSpec(
         name="max.compaction.lag.ms", type=_LONG, default=str(INT64_MAX), low=1,
@@ -234,24 +242,25 @@ _SPECS: Final = (
     ),
     ConfigSpec(
         name="min.insync.replicas", type=_INT, default="1", low=1,
-        broker_names=_named("min.insync.replicas"), obeyed=False,
-        documentation="Kept and not counted: there is one replica, and acks=all means that it is on the disk.",
+        broker_names=_named("min.insync.replicas"),
+        documentation="How many replicas acks=all waits for. There is one, synced to the disk, so more is not counted, but "
+        "refused with riverlog.strict.replication.",
     ),
     ConfigSpec(
         name="preallocate", type=_BOOLEAN, default="false", broker_names=_named("log.preallocate"),
-        documentation="Whether a segment's file has its full size from the start.",
+        documentation="Whether the disk reserves room for a whole segment when it begins; the file's size stays what was written.",
     ),
     ConfigSpec(
         name="remote.log.copy.disable", type=_BOOLEAN, default="false", obeyed=False,
-        documentation="Whether a tiered topic stops copying segments to the object store.",
+        documentation="Whether a tiered topic stops copying segments to the object store; none is tiered.",
     ),
     ConfigSpec(
         name="remote.log.delete.on.disable", type=_BOOLEAN, default="false", obeyed=False,
-        documentation="Whether copied segments are deleted when tiering is switched off.",
+        documentation="Whether copied segments are deleted when tiering is switched off; there are none.",
     ),
     ConfigSpec(
-        name="remote.storage.enable", type=_BOOLEAN, default="false", obeyed=False,
-        documentation="Whether sealed segments are copied to an object store.",
+        name="remote.storage.enable", type=_BOOLEAN, default="false", impossible="true",
+        documentation="Whether sealed segments are copied to an object store: not served yet, all of a log is local.",
     ),
     ConfigSpec(
         name="retention.bytes", type=_LONG, default="-1", broker_names=_named("log.retention.bytes"),
@@ -289,7 +298,7 @@ _SPECS: Final = (
     ConfigSpec(
         name="unclean.leader.election.enable", type=_BOOLEAN, default="false",
         broker_names=_named("unclean.leader.election.enable"), obeyed=False,
-        documentation="Kept for Kafka's tools; riverlog elects nobody.",
+        documentation="Whether a replica that lags may lead: there is one replica, and it leads.",
     ),
 )
 
@@ -344,6 +353,8 @@ def check_config(name: str, text: str) -> str:
     """The text to keep. Raises INVALID_CONFIG for an unknown name (naming the nearest) and for a value out of range."""
     if (spec := TOPIC_CONFIGS.get(name)) is None:
         raise RiverlogError(ErrorKind.INVALID_CONFIG, f"unknown topic config {name!r}{nearest(name, TOPIC_CONFIGS)}")
+    if spec.impossible and text.strip().lower() == spec.impossible:
+        raise RiverlogError(ErrorKind.INVALID_CONFIG, f"{name}={text!r} cannot be had: {spec.documentation}")
     spec.parse(text)
     if len(text) > kept_text_length_max:
         raise RiverlogError(

@@ -220,8 +220,11 @@ class MemoryEngine:
     def configure(self, topic_id: TopicId, config: LogConfig) -> None:
         if (topic := self.topics.get(topic_id)) is None:
             raise unknown(topic_id)
+        now_ms = self.clock.now_ms()
         for index in range(topic.partition_count):
-            self.partitions[PartitionId(topic_id, index)].config = config
+            partition = self.partitions[PartitionId(topic_id, index)]
+            partition.config = config
+            partition.retain(now_ms)
 
     async def delete_topic(self, topic_id: TopicId) -> None:
         if (topic := self.topics.pop(topic_id, None)) is None:

@@ -19,7 +19,7 @@ def test_every_topic_config_is_told_and_one_that_is_not_obeyed_says_so() -> None
     entries = {entry.name: entry for entry in topic_entries({}, BrokerSettings(), None)}
     assert list(entries) == list(TOPIC_CONFIGS)
     for name, spec in TOPIC_CONFIGS.items():
-        assert ("not obeyed" in entries[name].documentation) == (not spec.obeyed)
+        assert ("nothing acts on it" in entries[name].documentation) == (not spec.obeyed)
 
 
 def test_the_brokers_message_size_is_the_topics_default() -> None:

@@ -159,6 +159,24 @@ def test_a_refused_look_leaves_the_other_partitions_alone() -> None:
     run(story)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_replicas_that_are_not_there_are_missed_only_where_the_broker_is_strict(strict: bool) -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t", min_insync_replicas="2")
+        for acks in Acks:
+            (outcome,) = await settled(
+                broker.producing.produce(LIBRARY_CALLER, [Write(topic, 0, batch())], acks, Lane())
+            )
+            if strict and acks is Acks.ALL:
+                assert isinstance(outcome, Refused)
+                assert outcome.error.kind is ErrorKind.NOT_ENOUGH_REPLICAS
+                assert "min.insync.replicas=2" in outcome.error.message
+            else:
+                assert isinstance(outcome, Appended)
+
+    run(story, settings=BrokerSettings(strict_replication=strict))
+
+
 def test_who_may_not_write_is_refused() -> None:
     async def story(broker: Broker) -> None:
         topic = await make_topic(broker, "t")

@@ -7,6 +7,7 @@ import pytest
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, TopicId
 from riverlog.broker.validation import look, must_look
+from riverlog.env.entropy import SeededEntropy
 from riverlog.records.batch import RecordError, check_batch, records_of
 from riverlog.records.builder import build_batch
 from riverlog.records.compression import Compression
@@ -122,3 +123,27 @@ def test_an_unknown_codec_is_refused() -> None:
     with pytest.raises(RiverlogError) as caught:
         must_look(header._replace(attributes=7), config(), NOW)
     assert caught.value.kind is ErrorKind.UNSUPPORTED_COMPRESSION
+
+
+def test_a_record_without_a_timestamp_is_of_no_time() -> None:
+    settings = config(message_timestamp_before_max_ms="1000")
+    assert not isinstance(look(batch(NewRecord(-1, None, b"none")), settings, NOW), RiverlogError)
+    error = refusal(batch(NewRecord(NOW, None, b"fine"), NewRecord(-2, None, b"odd")), settings)
+    assert isinstance(error, RecordError)
+    assert (error.record_index, error.kind) == (1, ErrorKind.INVALID_TIMESTAMP)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("gzip", 1, 9), ("lz4", 1, 17), ("zstd", 1, 19)])
+def test_a_level_is_the_codecs(name: str, low: int, high: int) -> None:
+    entropy = SeededEntropy(1)
+    words = [entropy.token_bytes(3) for _ in range(300)]
+    value = b" ".join(words[entropy.below(300)] for _ in range(20_000))
+    sizes = []
+    for level in (low, high):
+        settings = resolve({"compression.type": name, f"compression.{name}.level": str(level)}, {})
+        outcome = look(batch(NewRecord(NOW, b"k", value)), settings, NOW)
+        assert isinstance(outcome, Append)
+        assert [record.value for record in records_of(outcome.batch, outcome.header)] == [value]
+        sizes.append(outcome.header.size)
+    assert sizes[0] != sizes[1]
+    assert max(sizes) < len(value)

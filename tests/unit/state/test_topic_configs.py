@@ -40,6 +40,8 @@ def test_every_default_passes_its_own_check() -> None:
         ("min.cleanable.dirty.ratio", "0"), ("min.cleanable.dirty.ratio", "1.0"), ("preallocate", "TRUE"),
         ("segment.bytes", "1048576"), ("local.retention.ms", "-2"), ("riverlog.durability", "page-cache"),
         ("leader.replication.throttled.replicas", "*"), ("min.insync.replicas", "2"),
+        ("follower.replication.throttled.replicas", "0:1, 12:1"), ("follower.replication.throttled.replicas", ""),
+        ("remote.storage.enable", "false"), ("local.retention.bytes", "5"), ("unclean.leader.election.enable", "true"),
     ],
 )  # fmt: skip
 def test_allowed(name: str, value: str) -> None:
@@ -56,6 +58,8 @@ def test_allowed(name: str, value: str) -> None:
         ("compression.type", "brotli"), ("compression.gzip.level", "0"), ("compression.lz4.level", "18"),
         ("min.cleanable.dirty.ratio", "1.5"), ("min.cleanable.dirty.ratio", "nan"), ("preallocate", "yes"),
         ("segment.bytes", "1000"), ("min.insync.replicas", "0"), ("riverlog.durability", "always"),
+        ("leader.replication.throttled.replicas", "all"), ("leader.replication.throttled.replicas", "0:1,*"),
+        ("local.retention.ms", "-3"), ("max.compaction.lag.ms", "0"), ("delete.retention.ms", "-1"),
     ],
 )  # fmt: skip
 def test_refused_by_name_value_and_range(name: str, value: str) -> None:
@@ -63,6 +67,25 @@ def test_refused_by_name_value_and_range(name: str, value: str) -> None:
     assert name in message
     assert repr(value) in message
     assert TOPIC_CONFIGS[name].allowed in message
+
+
+@pytest.mark.parametrize("value", ["true", " TRUE "])
+def test_what_cannot_be_had_is_refused_with_the_reason_and_old_topics_open(value: str) -> None:
+    message = refusal("remote.storage.enable", value)
+    assert "cannot be had" in message
+    assert "not served yet" in message
+    assert resolve({"remote.storage.enable": "true"}, {}) == resolve({}, {})
+
+
+@pytest.mark.parametrize("name", ["message.downconversion.enable", "message.format.version"])
+def test_what_kafka_4_took_away_is_unknown(name: str) -> None:
+    assert "unknown topic config" in refusal(name, "true")
+
+
+def test_kafkas_list_is_here_with_its_defaults() -> None:
+    facts = (Path(__file__).parents[3] / "tests/unit/state/topic-configs.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    listed = {line.split("\t")[0]: line.split("\t")[2].split(" ")[0] for line in facts}
+    assert {name: spec.default for name, spec in TOPIC_CONFIGS.items() if not name.startswith("riverlog.")} == listed
 
 
 def test_an_unknown_name_names_the_nearest() -> None:
@@ -118,10 +141,16 @@ def test_types_have_the_protocols_numbers() -> None:
     assert (ConfigType.BOOLEAN, ConfigType.LONG, ConfigType.LIST) == (1, 5, 7)
 
 
-def test_the_guide_names_each_config_where_it_belongs() -> None:
-    guide = (Path(__file__).parents[3] / "docs/guide/topics.md").read_text(encoding="utf-8")
-    obeyed, kept = guide.split("### Obeyed")[1].split("### Kept and shown, not obeyed yet")
+def test_the_guide_names_each_config_where_it_belongs_and_a_test_for_what_is_obeyed() -> None:
+    root = Path(__file__).parents[3]
+    guide = (root / "docs/guide/topics.md").read_text(encoding="utf-8")
+    obeyed, kept = guide.split("### Obeyed")[1].split("### Kept and shown")
+    tests = "".join(path.read_text(encoding="utf-8") for path in sorted((root / "tests/unit").rglob("test_*.py")))
     for name, spec in TOPIC_CONFIGS.items():
         row = f"| `{name}` | {f'`{spec.default}` ' if spec.default else ''}|"
         assert (row in obeyed) == spec.obeyed, name
         assert (row in kept) != spec.obeyed, name
+        if spec.obeyed:
+            line = obeyed.split(row)[1].splitlines()[0]
+            test = line.rsplit("`", 2)[1]
+            assert f"def {test}(" in tests, name

@@ -88,6 +88,8 @@ def error_code(error: RiverlogError, resource: ResourceKind = ResourceKind.TOPIC
             return ErrorCode.MESSAGE_TOO_LARGE
         case ErrorKind.UNSUPPORTED_COMPRESSION:
             return ErrorCode.UNSUPPORTED_COMPRESSION_TYPE
+        case ErrorKind.NOT_ENOUGH_REPLICAS:
+            return ErrorCode.NOT_ENOUGH_REPLICAS
         case ErrorKind.OFFSET_OUT_OF_RANGE:
             return ErrorCode.OFFSET_OUT_OF_RANGE
         case ErrorKind.STORAGE:

@@ -453,6 +453,24 @@ class LogEngineSuite(LogSuite):
 
     # The log start
 
+    def test_a_changed_retention_is_obeyed_at_once(self) -> None:
+        async def story() -> None:
+            clock = ManualClock()
+            async with self.running(clock=clock) as engine:
+                recent = clock.now_ms() - 5000
+                await appended(engine, [append_of(P0, "a", timestamps=[recent]), append_of(P1, "b", timestamps=[recent])])
+                engine.configure(TOPIC.topic_id, LogConfig(retention_ms=6000))
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert engine.watermarks(P0).log_start == 0
+                engine.configure(TOPIC.topic_id, LogConfig(retention_ms=4000))
+                while [engine.watermarks(one).log_start for one in (P0, P1)] != [1, 1]:
+                    await asyncio.sleep(0.001)
+                await fill(engine, P0, ["c"])
+                assert await values_in(engine, P0, 1) == ["c"]
+
+        self.run(story)
+
     def test_records_before_an_offset_are_deleted(self) -> None:
         async def story() -> None:
             async with self.running() as engine:

@@ -18,9 +18,12 @@ from riverlog.kernels.results import Checked, WalkEnd
 CRC_START: Final = 21
 
 
-def check_batches(buffer: Buffer, position: int = 0, next_offset: int = -1, leader_epoch: int = -1) -> Checked:
+def check_batches(
+    buffer: Buffer, position: int = 0, next_offset: int = -1, leader_epoch: int = -1, dense: bool = False
+) -> Checked:
     """The good batches from `position` on, up to the first that is not whole, not good, or not where it may be: offsets
-    ascend (they may have gaps, which compaction leaves) from `next_offset` on, leader epochs do not fall.
+    ascend from `next_offset` on (-1: from any), where they are `dense` without the gaps that compaction leaves; leader
+    epochs do not fall.
 
     Raises ValueError where `position` lies outside the buffer.
     """
@@ -42,6 +45,9 @@ def check_batches(buffer: Buffer, position: int = 0, next_offset: int = -1, lead
             stopped = WalkEnd.MAGIC
             break
         if base_offset < max(next_offset, 0) or delta < 0 or epoch < leader_epoch or not 0 <= count <= delta + 1:
+            stopped = WalkEnd.HEADER
+            break
+        if dense and next_offset >= 0 and base_offset != next_offset:
             stopped = WalkEnd.HEADER
             break
         if length > left - OVERHEAD_BYTES:

@@ -760,7 +760,8 @@ def checksum(data, bint by_table=False):
 # Checking: see `checking.py`
 
 cdef int check(
-    const uint8_t* data, Py_ssize_t size, Py_ssize_t* position, int64_t* next_offset, int32_t* leader_epoch, Py_ssize_t* batches
+    const uint8_t* data, Py_ssize_t size, Py_ssize_t* position, int64_t* next_offset, int32_t* leader_epoch, Py_ssize_t* batches,
+    bint dense
 ) noexcept nogil:
     """Moves its four numbers over the good batches; gives why it stopped."""
     cdef Py_ssize_t left
@@ -786,7 +787,7 @@ cdef int check(
         count = <int32_t> read_big_endian(header + 57, 4)
         if base_offset < next_offset[0] or base_offset < 0 or delta < 0 or epoch < leader_epoch[0]:
             return WALK_HEADER
-        if count < 0 or count > <int64_t> delta + 1:
+        if count < 0 or count > <int64_t> delta + 1 or (dense and next_offset[0] >= 0 and base_offset != next_offset[0]):
             return WALK_HEADER
         if length > left - OVERHEAD_BYTES:
             return WALK_BATCH_CUT
@@ -798,7 +799,7 @@ cdef int check(
         batches[0] += 1
 
 
-def check_batches(buffer, Py_ssize_t position=0, int64_t next_offset=-1, int32_t leader_epoch=-1):
+def check_batches(buffer, Py_ssize_t position=0, int64_t next_offset=-1, int32_t leader_epoch=-1, bint dense=False):
     cdef Py_buffer view
     cdef Py_ssize_t at = position
     cdef Py_ssize_t batches = 0
@@ -808,10 +809,10 @@ def check_batches(buffer, Py_ssize_t position=0, int64_t next_offset=-1, int32_t
         if position < 0 or position > view.len:
             raise ValueError(f"position {position} lies outside a buffer of {view.len} bytes")
         if view.len - position < NOGIL_BYTES_MIN:
-            stopped = check(<const uint8_t*> view.buf, view.len, &at, &next_offset, &leader_epoch, &batches)
+            stopped = check(<const uint8_t*> view.buf, view.len, &at, &next_offset, &leader_epoch, &batches, dense)
         else:
             with nogil:
-                stopped = check(<const uint8_t*> view.buf, view.len, &at, &next_offset, &leader_epoch, &batches)
+                stopped = check(<const uint8_t*> view.buf, view.len, &at, &next_offset, &leader_epoch, &batches, dense)
     finally:
         PyBuffer_Release(&view)
     return Checked(at, WalkEnd(stopped), next_offset, leader_epoch, batches)

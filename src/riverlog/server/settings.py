@@ -89,14 +89,22 @@ BROKER_FLAGS: Final[Mapping[str, str]] = {
 STORAGE_NUMBERS: Final[Mapping[str, Numeric]] = {
     "broker.id": Numeric("node_id", 0),
     "node.id": Numeric("node_id", 0),
+    "log.cleaner.backoff.ms": Numeric("cleaner_backoff_ms", 0, INT64_MAX),
+    "log.cleaner.dedupe.buffer.size": Numeric("cleaner_dedupe_bytes_max", MIB, INT64_MAX),
+    "log.cleaner.threads": Numeric("cleaner_threads", 0, 256),
     "log.retention.check.interval.ms": Numeric("retention_check_interval_ms", 1, INT64_MAX),
     "producer.id.expiration.ms": Numeric("producer_id_expiration_ms", 1),
+    "riverlog.catchup.bytes.per.second": Numeric("catchup_bytes_per_second", 0, INT64_MAX),
+    "riverlog.catchup.threads": Numeric("catchup_threads", 1, 256),
     "riverlog.checkpoint.interval.ms": Numeric("checkpoint_interval_ms", 1),
     "riverlog.open.files.max": Numeric("open_files_max", 0),
     "riverlog.read.threads": Numeric("read_threads", 1, 256),
+    "riverlog.scrub.bytes.per.second": Numeric("scrub_bytes_per_second", 0, INT64_MAX),
     "riverlog.sync.threads": Numeric("sync_threads", 1, 256),
     "riverlog.unsynced.bytes.max": Numeric("unsynced_bytes_max", MIB, INT64_MAX),
 }
+STORAGE_FLAGS: Final[Mapping[str, str]] = {"log.cleaner.enable": "cleaner_enable"}
+STORAGE_RATES: Final[Mapping[str, str]] = {"log.cleaner.io.max.bytes.per.second": "cleaner_io_bytes_per_second_max"}
 OTHERS: Final = (
     "listeners",
     "advertised.listeners",
@@ -144,7 +152,8 @@ def read(path: Path) -> dict[str, str]:
 
 def known_names() -> frozenset[str]:
     """Every setting that means something here."""
-    return frozenset({*BROKER_NUMBERS, *BROKER_FLAGS, *STORAGE_NUMBERS, *OTHERS, *BROKER_SYNONYMS})
+    of_storage = {*STORAGE_NUMBERS, *STORAGE_FLAGS, *STORAGE_RATES}
+    return frozenset({*BROKER_NUMBERS, *BROKER_FLAGS, *of_storage, *OTHERS, *BROKER_SYNONYMS})
 
 
 def kafka_names() -> Mapping[str, str]:
@@ -215,6 +224,8 @@ def _topic_defaults(values: Mapping[str, str]) -> dict[str, str]:
 
 def _storage(values: Mapping[str, str]) -> LocalSettings:
     fields: dict[str, Any] = _numbers(values, STORAGE_NUMBERS)
+    fields |= {STORAGE_FLAGS[name]: _flag(name, text) for name, text in values.items() if name in STORAGE_FLAGS}
+    fields |= {STORAGE_RATES[name]: _rate(name, text) for name, text in values.items() if name in STORAGE_RATES}
     return LocalSettings(cluster_id=values.get("riverlog.cluster.id", ""), **fields)
 
 
@@ -235,6 +246,17 @@ def _whole(name: str, text: str, low: int, high: int) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 20 and low <= int(text) <= high):
         raise SettingsError(f"setting {name}={text!r} is not allowed: give a whole number from {low} to {high}")
     return int(text)
+
+
+def _rate(name: str, text: str) -> float:
+    """A number above 0, perhaps with a fraction and an exponent, as Kafka's doubles."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not rate > 0:
+        raise SettingsError(f"setting {name}={text!r} is not allowed: give a number above 0")
+    return rate
 
 
 def _flag(name: str, text: str) -> bool:

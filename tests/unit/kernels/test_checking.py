@@ -77,6 +77,12 @@ def test_offsets_ascend_and_epochs_do_not_fall(
     assert kernels.check_batches(buffer).stopped is stopped
 
 
+def test_where_offsets_are_dense_a_gap_is_a_defect(kernels: ModuleType) -> None:
+    assert kernels.check_batches(GOOD, 0, 5, 0, True) == Checked(SECOND, WalkEnd.HEADER, 8, 3, 2)
+    assert kernels.check_batches(GOOD, 0, -1, -1, dense=True).end == SECOND
+    assert kernels.check_batches(GOOD, 0, 4, 0, True) == Checked(0, WalkEnd.HEADER, 4, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("at", "value", "stopped"),
     [(8, b"\0\0\0\x30", WalkEnd.LENGTH), (16, b"\1", WalkEnd.MAGIC), (57, b"\0\0\0\x02", WalkEnd.HEADER)],

@@ -90,12 +90,13 @@ class Turns:
         while self._free and self._lines and self._may_go():
             key, line = next(iter(self._lines.items()))
             del self._lines[key]
-            waiting = line.popleft()
+            while line and line[0].done():
+                line.popleft()  # he has gone
+            if line:
+                self._free -= 1
+                line.popleft().set_result(None)
             if line:
                 self._lines[key] = line  # behind the others
-            if not waiting.done():
-                self._free -= 1
-                waiting.set_result(None)
 
     def _may_go(self) -> bool:
         if not self._bytes_per_second:

@@ -209,6 +209,11 @@ def read_cold(files: Files, file: File, cold: Cold, scratch: bytearray) -> ColdA
             return ColdAnswer(Position(0), 0, NOTHING, loaded, True, NO_OFFSET, None, ())
     except FormatError:
         return _examined(file, cold, scratch)
+    dense = not segment.compacted
+    lowest = max(cold.offset, segment.base_offset)  # a gap before the segment is of another one's compaction
+    if dense and found.base_offset > lowest:
+        gap = Damage(found.position, f"offset {found.base_offset} where {lowest} should be")
+        return ColdAnswer(Position(0), 0, NOTHING, loaded, False, NO_OFFSET, gap, ())
     size = found.next_position - found.position
     if size > cold.bytes_max and not cold.first:
         return ColdAnswer(Position(0), 0, NOTHING, loaded, False, NO_OFFSET, None, ())
@@ -216,8 +221,8 @@ def read_cold(files: Files, file: File, cold: Cold, scratch: bytearray) -> ColdA
     view = memoryview(scratch if count <= len(scratch) else bytearray(count))[:count]
     brought: list[Extent] = []
     view = view[: bring(file, view, found.position, brought)]
-    checked = check_batches(view)
-    damage = defect(view, checked, found.position, cold.limit)
+    checked = check_batches(view, 0, -1, -1, dense)
+    damage = defect(view, checked, found.position, cold.limit, dense=dense)
     if not checked.batches and damage is None:
         damage = Damage(found.position, FILE_ENDS)
     whole = checked.end
@@ -228,24 +233,26 @@ def read_cold(files: Files, file: File, cold: Cold, scratch: bytearray) -> ColdA
 
 def _examined(file: File, cold: Cold, scratch: bytearray) -> ColdAnswer:
     """Nothing is read for the reader, who asks again: with the damage known, or with an index that is right."""
-    damage, index = examine(file, cold.segment.base_offset, cold.limit, scratch)
+    damage, index = examine(file, cold.segment.base_offset, cold.limit, scratch, not cold.segment.compacted)
     return ColdAnswer(Position(0), 0, NOTHING, index, False, NO_OFFSET, damage, (), True)
 
 
-def examine(file: File, base_offset: Offset, limit: int, scratch: bytearray) -> tuple[Damage | None, OffsetIndex]:
+def examine(
+    file: File, base_offset: Offset, limit: int, scratch: bytearray, dense: bool
+) -> tuple[Damage | None, OffsetIndex]:
     """Every batch of a segment up to `limit`: the first bad one, and an index of those before it. Raises OSError."""
     index = OffsetIndex(base_offset)
-    at, next_offset, epoch, marked = 0, -1, -1, 0
+    at, next_offset, epoch, marked = 0, int(base_offset), -1, 0
     while at < limit:
         view = memoryview(scratch)[: min(len(scratch), limit - at)]
         view = view[: bring(file, view, at, [])]
-        checked = check_batches(view, 0, next_offset, epoch)
+        checked = check_batches(view, 0, next_offset, epoch, dense)
         if checked.stopped is WalkEnd.BATCH_CUT and not checked.batches:  # larger than the buffer
             size = OVERHEAD_BYTES + int.from_bytes(view[8:12], "big")
             if at + size <= limit and size > len(scratch):
                 scratch = bytearray(size)
                 continue
-        if (damage := defect(view, checked, Position(at), limit, next_offset, epoch)) is not None:
+        if (damage := defect(view, checked, Position(at), limit, next_offset, epoch, dense)) is not None:
             return damage, index
         if not checked.batches:
             return Damage(Position(at), FILE_ENDS), index
@@ -277,7 +284,13 @@ def bring(file: File, view: memoryview, position: int, brought: list[Extent]) ->
 
 
 def defect(
-    view: memoryview, checked: Checked, position: Position, limit: int, next_offset: int = -1, leader_epoch: int = -1
+    view: memoryview,
+    checked: Checked,
+    position: Position,
+    limit: int,
+    next_offset: int = -1,
+    leader_epoch: int = -1,
+    dense: bool = False,
 ) -> Damage | None:
     """What stopped the check of `view`, which was read at `position`, where it was not just the end of what was read."""
     stopped, at = checked.stopped, position + checked.end
@@ -294,5 +307,5 @@ def defect(
     if checked.batches:
         next_offset, leader_epoch = checked.next_offset, checked.leader_epoch
     expected = Offset(next_offset) if next_offset >= 0 else None
-    found = scan(view[checked.end :], Position(at), expected, leader_epoch=leader_epoch, allow_gaps=True)
+    found = scan(view[checked.end :], Position(at), expected, leader_epoch=leader_epoch, allow_gaps=not dense)
     return Damage(Position(at), found.what)

@@ -24,6 +24,7 @@ from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.preallocating import Preallocation
 from riverlog.storage.local.removal import Removal
 from riverlog.storage.local.retention import SegmentFacts, future_segment, plan_retention
+from riverlog.storage.local.scrub import Scrubber
 from riverlog.storage.local.segments import Segment
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Upkeep:
             tasks.start(self._retention(), name="retention"),
             tasks.start(self.flushes.run(), name="late flushes"),
             tasks.start(self.preallocation.run(), name="preallocation"),
+            tasks.start(Scrubber(self.engine).run(), name="scrubbing"),
             *self.removal.start(),
         ]
 

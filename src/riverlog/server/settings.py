@@ -98,6 +98,7 @@ STORAGE_NUMBERS: Final[Mapping[str, Numeric]] = {
     "riverlog.catchup.threads": Numeric("catchup_threads", 1, 256),
     "riverlog.checkpoint.interval.ms": Numeric("checkpoint_interval_ms", 1),
     "riverlog.open.files.max": Numeric("open_files_max", 0),
+    "riverlog.journal.bytes.max": Numeric("journal_bytes_max", 0, INT64_MAX),
     "riverlog.read.threads": Numeric("read_threads", 1, 256),
     "riverlog.scrub.bytes.per.second": Numeric("scrub_bytes_per_second", 0, INT64_MAX),
     "riverlog.sync.threads": Numeric("sync_threads", 1, 256),

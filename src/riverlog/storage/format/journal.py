@@ -241,9 +241,17 @@ def defects(data: Buffer, record: Record) -> Iterator[FormatError]:
         yield FormatError(end - start, "the second table is not the first")
 
 
-def scan(read: ReadAt, size: int) -> Scan:
-    """Walks a file by its tables; the bytes of entries are not read. Raises FormatError where its first block is damaged."""
-    generation = decode_file_header(read(BLOCK_BYTES, 0))
+def first_generation(read: ReadAt, size: int) -> int:
+    """Of a file whose first block is damaged: what the first record says that can be read. 0: there is none."""
+    found = _find_next(read, BLOCK_BYTES, size, None)
+    return found.generation if found is not None else 0
+
+
+def scan(read: ReadAt, size: int, generation: int | None = None) -> Scan:
+    """Walks a file by its tables; the bytes of entries are not read. Raises FormatError where its first block, which says
+    the generation if that is not given, is damaged."""
+    if generation is None:
+        generation = decode_file_header(read(BLOCK_BYTES, 0))
     records: list[Record] = []
     unread: list[Record] = []
     unknown = 0
@@ -266,7 +274,7 @@ def scan(read: ReadAt, size: int) -> Scan:
     return Scan(generation, records, unread, unknown)
 
 
-def _read_record(read: ReadAt, position: int, generation: int) -> Record | None:
+def _read_record(read: ReadAt, position: int, generation: int | None) -> Record | None:
     try:
         front = read(BLOCK_BYTES, position)
         needed = table_bytes(front, 0)
@@ -275,10 +283,10 @@ def _read_record(read: ReadAt, position: int, generation: int) -> Record | None:
         record = decode_record(front)
     except FormatError:
         return None
-    return record._replace(position=position) if record.generation == generation else None
+    return record._replace(position=position) if generation in (None, record.generation) else None
 
 
-def _find_next(read: ReadAt, position: int, size: int, generation: int) -> Record | None:
+def _find_next(read: ReadAt, position: int, size: int, generation: int | None) -> Record | None:
     while position < size:
         window = read(MIB, position)
         for at in range(0, len(window), BLOCK_BYTES):

@@ -69,25 +69,33 @@ def save(files: Files, savings: Sequence[Saving]) -> None:
     for saving in savings:
         if saving.partition.failure is not None:
             continue
-        directory = saving.partition.directory
-        for _, path, data, position in saving.indexes:
-            file = files.open(path, create=True)
-            try:
-                write_whole(file, data, position)
-                file.truncate(position + len(data))
-                file.sync()
-            finally:
-                file.close()
-        if saving.producers:
-            name = names.segment_file_name(saving.mark.recovery_offset, names.SNAPSHOT)
-            content = producer_snapshot.encode(saving.producers)
-            replace_file(files, f"{directory}/{name}", content)
-            sums = saving.mark.file_checksums._replace(snapshot=crc32c(content))
-            saving.mark = saving.mark._replace(file_checksums=sums)
-        if saving.epochs is not None:
-            write_file(files, saving.fresh_epochs_path, saving.epochs)
-        if saving.indexes:
-            files.sync_directory(directory)
+        try:
+            save_one(files, saving)
+        except FileNotFoundError:
+            if saving.partition.failure is None:  # else its topic was deleted meanwhile, which is no news to others
+                raise
+
+
+def save_one(files: Files, saving: Saving) -> None:
+    directory = saving.partition.directory
+    for _, path, data, position in saving.indexes:
+        file = files.open(path, create=True)
+        try:
+            write_whole(file, data, position)
+            file.truncate(position + len(data))
+            file.sync()
+        finally:
+            file.close()
+    if saving.producers:
+        name = names.segment_file_name(saving.mark.recovery_offset, names.SNAPSHOT)
+        content = producer_snapshot.encode(saving.producers)
+        replace_file(files, f"{directory}/{name}", content)
+        sums = saving.mark.file_checksums._replace(snapshot=crc32c(content))
+        saving.mark = saving.mark._replace(file_checksums=sums)
+    if saving.epochs is not None:
+        write_file(files, saving.fresh_epochs_path, saving.epochs)
+    if saving.indexes:
+        files.sync_directory(directory)
 
 
 def sync_directories(files: Files, directories: Sequence[str]) -> None:
@@ -158,7 +166,7 @@ class Checkpoints:
                 for partition in engine.partitions.values()
                 if partition.failure is None and self._is_behind(partition)
             ]
-            await self._durable(savings)
+            await self._synced(savings)
             savings = [saving for saving in savings if saving.partition.failure is None]
             if savings:
                 await engine.maintenance.run(partial(self._save, savings))
@@ -185,6 +193,8 @@ class Checkpoints:
             self.recovery_segments = {mark.partition: mark.recovery_segment for mark in marks}
             if old:
                 await engine.maintenance.run(partial(remove_quietly, engine.files, old))
+            for saving in savings:
+                saving.partition.swapped = False
 
     def _replace(self, content: Checkpoint) -> None:
         """On a thread."""
@@ -240,7 +250,7 @@ class Checkpoints:
             partition.log_end,
             partition.log_start,
             active,
-        ) or partition.unsaved_epochs
+        ) or (partition.unsaved_epochs or partition.swapped or mark.cleaned_offset != partition.cleaned_offset)
 
     def _capture(self, partition: LocalPartition) -> Saving:
         """What is true of the partition now: the new parts of its indexes, its producers, its end."""
@@ -292,18 +302,10 @@ class Checkpoints:
             return content
         return content if partition.mark.file_checksums.epochs != crc32c(content) else None
 
-    async def _durable(self, savings: Sequence[Saving]) -> None:
-        """Until every partition is durable up to what was captured of it."""
-        engine = self.engine
-        waiter = CutWaiter(asyncio.get_running_loop())
-        for saving in savings:
-            partition = saving.partition
-            if partition.durable.offset < saving.mark.recovery_offset:
-                waiter.missing += 1
-                partition.wait(saving.mark.recovery_offset, waiter, 0)
-                engine.commit.dirty(partition, Lane.BULK)
-        if waiter.missing:
-            await waiter.future
+    async def _synced(self, savings: Sequence[Saving]) -> None:
+        """Until the segments of every partition are synced up to what was captured of it: the journal is not enough."""
+        cover = {saving.partition: saving.mark.recovery_offset for saving in savings}
+        await self.engine.commit.settling.synced(cover)
 
     def _settle(self, savings: Sequence[Saving]) -> list[str]:
         """Notes what is saved. Gives the snapshots that nobody needs once the checkpoint stands."""
@@ -326,6 +328,8 @@ class Checkpoints:
                     name = names.segment_file_name(Offset(other), names.SNAPSHOT)
                     old.append(f"{partition.directory}/{name}")
             partition.snapshot_offsets = [offset] if saving.producers else []
+            if partition.swapped:  # the checkpoint will name the new segments
+                old.append(f"{partition.directory}/{names.SWAP}")
         self._evict()
         return old
 
@@ -344,7 +348,8 @@ class Checkpoints:
         while len(self._loaded) > self.engine.settings.loaded_indexes_max:
             oldest = next(iter(self._loaded))
             del self._loaded[oldest]
-            oldest.index = oldest.time_index = None
+            if oldest.saved or oldest.time_index is None:  # else somebody appends to it again: it is the active one
+                oldest.index = oldest.time_index = None
 
 
 async def timer(clock: Clock, interval_ms: int, event: asyncio.Event) -> None:

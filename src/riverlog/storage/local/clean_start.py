@@ -73,7 +73,7 @@ def start_clean(partition: LocalPartition, mark: PartitionMark) -> bool:
     partition.cleaned_offset = mark.cleaned_offset
     partition.epochs = epochs
     partition.producers.next_offset = mark.recovery_offset
-    partition.durable = partition.high = partition.tail = Place(partition.log_end, last, last.size)
+    partition.durable = partition.synced = partition.high = partition.tail = Place(partition.log_end, last, last.size)
     return True
 
 

@@ -1,23 +1,28 @@
 """After a failed sync: a partition is cut back to the end of its last successful commit, and goes on.
 
-Invariants: nothing that the page cache holds behind that end is believed; the leader epoch rises, durably, before the
+Invariants: nothing that the page cache holds behind that end is believed, nor what it holds before it that is durable by
+the journal alone: that is written again, from the journal, and synced. The leader epoch rises, durably, before the
 partition takes a batch again. Where the disk fails this too, the partition is offline until the next start.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import LeaderEpoch, Offset
-from riverlog.env.files import Files, replace_file
+from riverlog.env.files import Files, replace_file, write_whole
+from riverlog.records.checksum import crc32c
 from riverlog.storage.format import names
-from riverlog.storage.local.group_commit import Pending
+from riverlog.storage.local.committing import Pending, release
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.recovery import recover
+from riverlog.storage.local.replay import Found, read_journal
 
 if TYPE_CHECKING:
     from riverlog.storage.local.engine import LocalEngine
@@ -30,7 +35,7 @@ def sync_failed(engine: LocalEngine, pending: Pending) -> None:
     partition = pending.partition
     error = pending.error
     engine.counters.failed_syncs += 1
-    partition.abandon_commit(pending)
+    release(pending)
     engine.counters.unsynced_bytes -= partition.unsynced_bytes
     partition.unsynced_bytes = 0
     if partition.failure is not None:
@@ -42,6 +47,7 @@ def sync_failed(engine: LocalEngine, pending: Pending) -> None:
     log.error("%s", partition.failure.message)
     partition.fail_waiters(partition.failure)
     engine.commit.forget(partition)
+    engine.commit.settling.failed(partition, partition.failure)
     engine.tasks.start(cut_back(engine, partition), name=f"cut back {partition.name}")
 
 
@@ -50,7 +56,7 @@ async def cut_back(engine: LocalEngine, partition: LocalPartition) -> None:
     async with engine.checkpoints.busy:
         if engine.partitions.get(partition.id) is not partition:
             return
-        durable = partition.durable
+        durable, kept = partition.durable, partition.synced
         base = durable.segment.base_offset if durable.segment is not None else -1
         for segment in partition.segments:
             engine.descriptors.doom(segment)
@@ -59,7 +65,13 @@ async def cut_back(engine: LocalEngine, partition: LocalPartition) -> None:
         fresh.mark = partition.mark
         epoch = LeaderEpoch(partition.leader_epoch + 1)
         try:
-            await engine.readers.run(partial(cut_files, engine.files, partition.directory, base, durable.position))
+            journal = await engine.readers.run(partial(read_journal, engine.files, engine.directory))
+            work = partial(
+                restore, engine.files, partition.directory, kept.offset, durable.offset, journal.of(partition.id)
+            )
+            restored = await engine.readers.run(work)
+            work_on_cut = partial(cut_files, engine.files, partition.directory, base, durable.position, restored)
+            await engine.readers.run(work_on_cut)
             mark = partition.mark
             if mark is not None:  # it may be ahead of the file, by which the next start goes: nothing is removed by it
                 durable_start = engine.checkpoints.log_starts.get(partition.id, Offset(0))
@@ -67,6 +79,8 @@ async def cut_back(engine: LocalEngine, partition: LocalPartition) -> None:
             await engine.readers.run(partial(recover, fresh, mark, False))
             if fresh.failure is not None:
                 raise OSError(fresh.failure.message)
+            if fresh.log_end < durable.offset:
+                raise OSError(f"it ends at {fresh.log_end}, and was durable up to {durable.offset}")
             fresh.epochs.assign(epoch, fresh.log_end)
             path = f"{partition.directory}/{names.LEADER_EPOCHS}"
             await engine.readers.run(partial(replace_file, engine.files, path, fresh.epochs.encode()))
@@ -78,14 +92,39 @@ async def cut_back(engine: LocalEngine, partition: LocalPartition) -> None:
             return
         partition.adopt(fresh, epoch)
         log.warning("%s was cut back to %d and goes on with leader epoch %d", partition.name, partition.log_end, epoch)
+    engine.commit.settling.reached(partition)
     engine.alarm.moved(partition)
 
 
 # On a thread
 
 
-def cut_files(files: Files, directory: str, base_offset: int, position: int) -> None:
-    """Makes a partition's files end at that byte of that segment (-1: no segment stays), durably. Raises OSError."""
+def restore(files: Files, directory: str, start: Offset, end: Offset, found: Sequence[Found]) -> list[Offset]:
+    """Writes what is durable by the journal alone, `start` to `end`, over what the page cache has of it: whoever reads there
+    sees the same bytes, and a sync is about these. Gives the segments. Raises OSError, also where it is not all there."""
+    touched: dict[Offset, None] = {}
+    at = start
+    for entry, path, position, _ in found:
+        if entry.next_offset <= at or entry.base_offset >= end:
+            continue
+        data = read_part(files, path, entry.length, position)
+        if entry.base_offset > at or entry.next_offset > end or crc32c(data) != entry.crc:
+            break
+        file = files.open(f"{directory}/{names.segment_file_name(entry.segment, names.LOG)}", create=True)
+        try:
+            write_whole(file, data, entry.position)
+        finally:
+            file.close()
+        touched[entry.segment] = None
+        at = entry.next_offset
+    if at < end:
+        raise OSError(errno.EIO, f"the journal does not have offset {at}, which is durable by it alone", directory)
+    return list(touched)
+
+
+def cut_files(files: Files, directory: str, base_offset: int, position: int, touched: Sequence[Offset] = ()) -> None:
+    """Makes a partition's files end at that byte of that segment (-1: no segment stays), durably, and what was touched
+    before it. Raises OSError."""
     for name in files.list(directory):
         parsed = names.parse_segment_file_name(name)
         if (
@@ -102,5 +141,24 @@ def cut_files(files: Files, directory: str, base_offset: int, position: int) -> 
             file.sync()
         finally:
             file.close()
+    for other in touched:
+        if other < base_offset:
+            sync_file(files, f"{directory}/{names.segment_file_name(other, names.LOG)}")
     files.sync_directory(directory)
     files.sync_directory(os.path.dirname(directory))  # perhaps its name was never synced
+
+
+def read_part(files: Files, path: str, count: int, position: int) -> bytes:
+    file = files.open(path, writable=False)
+    try:
+        return file.read_at(count, position)
+    finally:
+        file.close()
+
+
+def sync_file(files: Files, path: str) -> None:
+    file = files.open(path)
+    try:
+        file.sync()
+    finally:
+        file.close()

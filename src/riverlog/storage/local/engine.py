@@ -45,16 +45,19 @@ from riverlog.storage.format.meta import Meta
 from riverlog.storage.local import opening, searching
 from riverlog.storage.local.catchup import Catchup
 from riverlog.storage.local.checkpoints import Checkpoints
+from riverlog.storage.local.committing import Pending, end
+from riverlog.storage.local.compacting import Compacting
 from riverlog.storage.local.counters import Counters
 from riverlog.storage.local.cutting import sync_failed
 from riverlog.storage.local.fetching import Fetching
-from riverlog.storage.local.group_commit import GroupCommit, Lane, Pending, gather_bytes_max
+from riverlog.storage.local.group_commit import GroupCommit, Lane, gather_bytes_max
 from riverlog.storage.local.partition import LocalPartition, World
-from riverlog.storage.local.segments import Descriptors
+from riverlog.storage.local.segments import Descriptors, Segment
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.storage.local.subscriptions import Alarm, Subscribed
 from riverlog.storage.local.upkeep import Upkeep
 from riverlog.storage.local.waiting import AppendWaiter, CutWaiter
+from riverlog.storage.local.waking import index_again
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +98,11 @@ class LocalEngine:
         self.catchup = Catchup(self, executors("catch-up", settings.catchup_threads + 1))
         self.maintenance = executors("upkeep", 1)
         self._syncers = [executors("sync", settings.sync_threads), executors("sync-bulk", settings.sync_threads)]
+        self._settler = executors("settle", 1)
         self.commit = GroupCommit(
             files,
             self._syncers,
+            self._settler,
             settings.sync_threads,
             self.counters,
             self._committed,
@@ -108,6 +113,7 @@ class LocalEngine:
         self.checkpoints = Checkpoints(self)
         self.remover = executors("removal", 1)
         self.upkeep = Upkeep(self)
+        self.compacting = Compacting(self, executors("compaction", max(1, settings.cleaner_threads)))
         self.world = World(
             files,
             clock,
@@ -117,6 +123,7 @@ class LocalEngine:
             self.upkeep.preallocation.begun,
             self.upkeep.sealed,
             self.upkeep.late,
+            self._unindexed,
             entropy,
         )
         self._fetching = Fetching(self)
@@ -152,6 +159,7 @@ class LocalEngine:
                 held.release()
             raise
         engine.upkeep.start()
+        engine.compacting.start()
         return engine
 
     def announce(self, addresses: Mapping[str, str]) -> None:
@@ -186,7 +194,7 @@ class LocalEngine:
             partition = self.partitions.pop(PartitionId(topic_id, index))
             partition.failure = gone
             doomed.append(partition)
-            self.commit.forget(partition)
+            self.commit.gone(partition, gone)
             partition.fail_waiters(gone)
             self.alarm.moved(partition)
             self.counters.unsynced_bytes -= partition.unsynced_bytes
@@ -194,7 +202,12 @@ class LocalEngine:
             for segment in partition.segments:
                 self.descriptors.doom(segment)
         self._admit()
+        for partition in doomed:
+            await self.compacting.let_go(partition)
         await self.upkeep.remove_topic(topic, doomed)
+
+    def _unindexed(self, partition: LocalPartition, segment: Segment) -> None:
+        self.tasks.start(index_again(self, partition, segment), name=f"indexes of {segment.path}")
 
     def _partition(self, partition_id: PartitionId) -> LocalPartition:
         if (partition := self.partitions.get(partition_id)) is None:
@@ -258,7 +271,7 @@ class LocalEngine:
     def _committed(self, commit: Sequence[Pending]) -> None:
         for pending in commit:
             if pending.error is None:
-                pending.partition.end_commit(pending)
+                end(pending)
             else:
                 sync_failed(self, pending)
         self._admit()
@@ -342,9 +355,10 @@ class LocalEngine:
         if self._closed:
             return
         self._closed = True
+        await self.compacting.stop()
         await self.upkeep.stop()
         for partition in self.partitions.values():
-            if partition.unsynced_segments and partition.failure is None:
+            if (partition.unsynced_bytes or partition.segments_only) and partition.failure is None:
                 self.commit.dirty(partition, Lane.BULK)
         await self.commit.drain()
         await self.tasks.close()
@@ -360,7 +374,10 @@ class LocalEngine:
         for waiting in self._waiting_for_room:
             if not waiting.done():
                 waiting.set_result(None)
-        for executor in (self.catchup.executor, self.readers, self.maintenance, self.remover, *self._syncers):
+        threads = (self.catchup.executor, self.readers, self.maintenance, self.remover, self.compacting.executor, self._settler)
+        for executor in (*threads, *self._syncers):
             executor.close()
+        if self.commit.journal is not None:
+            self.commit.journal.close()
         self.descriptors.close()
         self._lock.release()

@@ -11,22 +11,35 @@ Not here: what a partition does with its new durable end (`partition.py`), how a
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final
 
-from riverlog.base.ids import Offset
+from riverlog.base.errors import RiverlogError
 from riverlog.base.units import MIB
 from riverlog.env.executor import Executor
-from riverlog.env.files import File, Files
+from riverlog.env.files import Files
+from riverlog.storage.format.journal import ENTRY_BYTES
 from riverlog.storage.local.commit_plan import PendingBytes, Way, plan_commit, share_work
+from riverlog.storage.local.committing import (
+    Pending,
+    Run,
+    begin_journal,
+    begin_segments,
+    give_back,
+    is_current,
+    pending_bytes,
+    runs_of,
+    sync_pending,
+)
 from riverlog.storage.local.counters import Counters
+from riverlog.storage.local.journal import Journal, Slot, record_bytes_max
+from riverlog.storage.local.partition import LocalPartition
+from riverlog.storage.local.settling import Settling, note_failure, unopened
 
-if TYPE_CHECKING:
-    from riverlog.storage.local.partition import LocalPartition
-    from riverlog.storage.local.segments import Segment
-
+log = logging.getLogger(__name__)
 
 gather_seconds_max: Final = 0.02
 gather_bytes_max: Final = 4 * MIB  # of one partition: that much is a commit worth making
@@ -37,51 +50,6 @@ class Lane(IntEnum):
     BULK = 1
 
 
-@dataclass(slots=True, kw_only=True)
-class Pending:
-    """What one commit does for one partition, and up to where it makes it durable."""
-
-    partition: LocalPartition
-    files: list[File]
-    segments: list[Segment]
-    names: list[str]  # files that were made with the partition's directory: synced by path
-    directories: list[str]  # innermost first
-    end: Offset
-    segment: Segment
-    position: int
-    bytes: int
-    error: OSError | None = None
-
-
-def sync_pending(files: Files, share: Sequence[Pending]) -> None:
-    """On a thread: syncs what each holds, content before names. An error stays with its own partition."""
-    for pending in share:
-        try:
-            for file in pending.files:
-                file.sync()
-            for path in pending.names:
-                file = files.open(path)
-                try:
-                    file.sync()
-                finally:
-                    file.close()
-            for path in pending.directories:
-                files.sync_directory(path)
-        except OSError as error:
-            pending.error = error
-            distrust(pending.files)
-
-
-def distrust(files: Sequence[File]) -> None:
-    """The pages of a failed sync count as clean and are not on the disk: without this whoever reads them next, the next
-    start too, would take them for synced."""
-    for file in files:
-        try:
-            file.advise_dontneed(0, file.size())
-        except OSError:
-            pass  # it is only advice; the partition is cut all the same
-
-
 class GroupCommit:
     """`finished` is called on the loop with what each commit did, errors included. `soon` runs a function in the next
     turn of the loop: all appends of one turn go into one commit; `later` after so many seconds."""
@@ -90,6 +58,7 @@ class GroupCommit:
         self,
         files: Files,
         executors: Sequence[Executor],
+        settler: Executor,
         threads: int,
         counters: Counters,
         finished: Callable[[Sequence[Pending]], None],
@@ -104,11 +73,14 @@ class GroupCommit:
         self._finished = finished
         self._soon = soon
         self._later = later
+        self.settling = Settling(files, settler, counters, self._settled)
+        self.journal: Journal | None = None  # made when the start is over
+        self.journal_files_min = 0
         self._start_is_due = False
         self._gathering: dict[LocalPartition, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: tuple[dict[LocalPartition, None], ...] = ({}, {})
-        self._running: list[asyncio.Future[Any] | None] = [None, None]
+        self._running = [0, 0]  # jobs of each lane's commit
         self._idle: list[asyncio.Future[None]] = []
 
     def dirty(self, partition: LocalPartition, lane: Lane) -> None:
@@ -123,7 +95,7 @@ class GroupCommit:
             return
         else:
             bulk[partition] = None
-        if not self._start_is_due and self._running[lane] is None and not partition.committing:
+        if not self._start_is_due and not self._running[lane] and not partition.committing:
             self._start_is_due = True
             self._soon(self._start_both)
 
@@ -141,9 +113,18 @@ class GroupCommit:
                 self.dirty(partition, Lane.BULK)
 
     def forget(self, partition: LocalPartition) -> None:
+        """Begins nothing with it any more."""
         self._gathering.pop(partition, None)
+        self.settling.drop(partition)
         for waiting in self._waiting:
             waiting.pop(partition, None)
+
+    def gone(self, partition: LocalPartition, error: RiverlogError) -> None:
+        """Its topic was deleted."""
+        self.forget(partition)
+        self.settling.forget(partition, error)
+        if self.journal is not None:
+            self.journal.forget(partition)
 
     async def drain(self) -> None:
         """Until nothing is pending and nothing runs. What gathers is hurried."""
@@ -155,10 +136,12 @@ class GroupCommit:
             self._idle.append(waiter)
             await waiter
 
+    # Commits
+
     def _start_both(self) -> None:
         self._start_is_due = False
         for lane in Lane:
-            if self._waiting[lane] and self._running[lane] is None:
+            if self._waiting[lane] and not self._running[lane]:
                 self._start(lane)
         if self._idle and not any(self._running) and not any(self._waiting):
             idle, self._idle = self._idle, []
@@ -168,40 +151,106 @@ class GroupCommit:
 
     def _start(self, lane: Lane) -> None:
         waiting = self._waiting[lane]
-        chosen = [partition for partition in waiting if not partition.committing]
+        chosen: list[LocalPartition] = []
+        sizes: list[PendingBytes] = []
+        for partition in list(waiting):
+            if partition.committing:
+                continue
+            if (size := pending_bytes(partition)) is None:
+                del waiting[partition]
+                continue
+            chosen.append(partition)
+            sizes.append(size)
         if not chosen:
             return
+        ways = plan_commit(sizes, self.journal_files_min if self.journal is not None else 0)
+        journaled = [partition for partition, way in zip(chosen, ways, strict=True) if way is Way.JOURNAL]
+        synced = [partition for partition, way in zip(chosen, ways, strict=True) if way is not Way.JOURNAL]
+        if journaled and (untaken := self._start_journal(lane, journaled)):
+            self._counters.journal_full += 1
+            synced = [partition for partition in chosen if partition in set(untaken) or partition in set(synced)]
+        self._start_segments(lane, synced)
+        if self._running[lane]:
+            self._counters.commits += 1
+
+    def _start_journal(self, lane: Lane, partitions: Sequence[LocalPartition]) -> Sequence[LocalPartition]:
+        """Gives those that must sync their segments instead. What a record has no room for waits for the next commit."""
+        assert self.journal is not None
+        runs: list[tuple[LocalPartition, Run]] = []
+        taken: list[LocalPartition] = []
+        left = record_bytes_max // 2
+        for partition in partitions:
+            found = runs_of(partition)
+            left -= sum(run.length + 2 * ENTRY_BYTES for run in found)
+            if left < 0 and taken:
+                break
+            runs.extend((partition, run) for run in found)
+            taken.append(partition)
+        try:
+            slot = self.journal.rings[lane].stage(runs)
+        except OSError as error:
+            log.error("a commit cannot be copied into the journal (%s); its segments are synced instead", error)
+            slot = None
+        if slot is None:
+            return partitions
         commit: list[Pending] = []
-        for partition in chosen:
-            del waiting[partition]
-            if (pending := partition.begin_commit()) is not None:
-                commit.append(pending)
+        for partition in taken:
+            del self._waiting[lane][partition]
+            commit.append(begin_journal(partition))
+        self._running[lane] += 1
+        running = self._executors[lane].run(partial(self.journal.write, slot))
+        running.add_done_callback(partial(self._journaled, lane, slot, commit))
+        return ()
+
+    def _start_segments(self, lane: Lane, partitions: Sequence[LocalPartition]) -> None:
+        commit: list[Pending] = []
+        for partition in partitions:
+            if partition.syncing:
+                continue  # its settling ends in some milliseconds, and starts us
+            del self._waiting[lane][partition]
+            try:
+                commit.append(begin_segments(partition))
+            except OSError as error:
+                self._report([unopened(partition, error)])
         if not commit:
             return
-        counters = self._counters
-        counters.commits += 1
-        ways = plan_commit([PendingBytes(pending.bytes, len(pending.files)) for pending in commit])
-        assert all(way is Way.SEGMENTS for way in ways)
-        counters.syncs += sum(len(pending.files) for pending in commit)
-        running: asyncio.Future[Any]
-        executor = self._executors[lane]
-        if len(commit) == 1:
-            running = asyncio.gather(executor.run(_syncing(self._files, commit)))
-        else:
-            shares = [commit[share.start : share.stop] for share in share_work(len(commit), self._threads)]
-            running = asyncio.gather(*(executor.run(_syncing(self._files, share)) for share in shares))
-        self._running[lane] = running
-        running.add_done_callback(lambda done: self._done(lane, commit, done))
+        self._counters.syncs += sum(len(pending.files) for pending in commit)
+        for part in share_work(len(commit), self._threads):
+            share = commit[part.start : part.stop]
+            self._running[lane] += 1
+            running = self._executors[lane].run(partial(sync_pending, self._files, share))
+            running.add_done_callback(partial(self._synced, lane, share))
 
-    def _done(self, lane: Lane, commit: list[Pending], done: asyncio.Future[Any]) -> None:
-        self._running[lane] = None
-        if done.cancelled() or (failure := done.exception()) is not None:
-            cause = "cancelled" if done.cancelled() else repr(failure)
+    def _journaled(self, lane: Lane, slot: Slot, commit: list[Pending], done: asyncio.Future[Any]) -> None:
+        self._running[lane] -= 1
+        note_failure(commit, done)
+        assert self.journal is not None
+        if (error := commit[0].error) is None:
+            self.journal.written(slot, [(one.partition, one.place.offset) for one in commit if is_current(one)])
+            self._report(commit)
+        else:
+            self.journal.failed(lane, slot, error)
             for pending in commit:
-                pending.error = pending.error or OSError(f"the commit ended without an answer: {cause}")
-        self._finished(commit)
+                if give_back(pending):
+                    self._waiting[lane][pending.partition] = None
+        self._go_on()
+
+    def _synced(self, lane: Lane, share: list[Pending], done: asyncio.Future[Any]) -> None:
+        self._running[lane] -= 1
+        note_failure(share, done)
+        self._report(share)
+        self._go_on()
+
+    def _settled(self, settled: Sequence[Pending]) -> None:
+        self._report(settled)
         self._start_both()
 
+    def _report(self, finished: Sequence[Pending]) -> None:
+        self._finished(finished)
+        for pending in finished:
+            if pending.error is None and pending.way is not Way.JOURNAL:
+                self.settling.reached(pending.partition)
 
-def _syncing(files: Files, share: Sequence[Pending]) -> Callable[[], None]:
-    return lambda: sync_pending(files, share)
+    def _go_on(self) -> None:
+        self.settling.go_on()
+        self._start_both()

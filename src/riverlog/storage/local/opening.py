@@ -11,9 +11,10 @@ import asyncio
 import logging
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import LeaderEpoch, PartitionId, TopicId
@@ -24,16 +25,21 @@ from riverlog.storage.format import checkpoint, lock, meta, names, partition_met
 from riverlog.storage.format.checkpoint import Checkpoint, PartitionMark
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.meta import Meta
+from riverlog.storage.local import clean_start
 from riverlog.storage.local.checkpoints import empty_mark
 from riverlog.storage.local.commit_plan import share_work
+from riverlog.storage.local.journal import Journal
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.recovery import Recovered, recover
+from riverlog.storage.local.replay import JournalRead, keep_or_begin, read_journal
 from riverlog.storage.local.settings import LocalSettings
 
 if TYPE_CHECKING:
     from riverlog.storage.local.engine import LocalEngine
 
 log = logging.getLogger(__name__)
+
+FROM_ITS_MARK: Final = Recovered()
 
 
 def take(files: Files, directory: str) -> FileLock:
@@ -67,6 +73,9 @@ def make_durable_directory(files: Files, path: str) -> None:
     files.make_directory(path)
     for parent in reversed(fresh):
         files.sync_directory(parent)
+    if not fresh:
+        with suppress(PermissionError):  # who made it may have been killed before its name was synced
+            files.sync_directory(os.path.dirname(path) or ".")
 
 
 def read_meta(files: Files, directory: str, settings: LocalSettings, entropy: Entropy) -> Meta:
@@ -113,26 +122,37 @@ async def open_all(engine: LocalEngine, topics: Sequence[TopicLog]) -> None:
             partition = LocalPartition(engine.world, topic, index, engine.topics_directory)
             engine.partitions[partition.id] = partition
             partitions[partition.name] = partition
-    there = sort_directories(engine, partitions)
+    trusted = marks if clean else {}
+    there = sort_directories(engine, partitions, trusted)
     refuse_vanished(engine, there, marks)
     if found is not None and not clean:  # what it does not name was made after it, and begins at 0
         marks = {partition.id: empty_mark(partition) for partition in there} | marks
-    recovered = await recover_all(engine, there, marks, clean)
+    journal = JournalRead() if clean else await engine.readers.run(partial(read_journal, files, engine.directory))
+    there += make_missing(engine, journal)
+    recovered = await fill_all(engine, there, marks, clean, journal)
     if not clean:
         files.sync_directory(engine.topics_directory)  # a killed process may have left names that no commit has synced
     raise_epochs(engine.partitions.values(), marks, recovered, clean)
     await engine.checkpoints.write_first(marks)
+    await begin_journal(engine, journal)
+    if clean:
+        engine.tasks.start(clean_start.tidy(engine, there), name="removal of what retention left")
 
 
-def sort_directories(engine: LocalEngine, partitions: Mapping[str, LocalPartition]) -> list[LocalPartition]:
-    """The partitions that have a directory. Other directories are moved to orphans/, those of deleted topics removed."""
+def sort_directories(
+    engine: LocalEngine, partitions: Mapping[str, LocalPartition], trusted: Container[PartitionId]
+) -> list[LocalPartition]:
+    """The partitions that have a directory. Other directories are moved to orphans/, those of deleted topics removed.
+    `trusted`: whose directories a clean stop left behind."""
     files = engine.files
     there: list[LocalPartition] = []
     for name in files.list(engine.topics_directory):
         path = f"{engine.topics_directory}/{name}"
         if names.parse_deleted_directory_name(name) is not None:
             engine.upkeep.remove_directory(path)
-        elif (partition := partitions.get(name)) is not None and is_of(files, path, partition.id.topic_id):
+        elif (partition := partitions.get(name)) is not None and (
+            partition.id in trusted or is_of(files, path, partition.id.topic_id)
+        ):
             there.append(partition)
         else:
             orphan(engine, name)
@@ -180,16 +200,62 @@ def orphan(engine: LocalEngine, name: str) -> None:
     log.warning("%s/%s is of no topic that is known: moved to %s", engine.topics_directory, name, target)
 
 
-async def recover_all(
-    engine: LocalEngine, partitions: Sequence[LocalPartition], marks: Mapping[PartitionId, PartitionMark], clean: bool
+def make_missing(engine: LocalEngine, journal: JournalRead) -> list[LocalPartition]:
+    """Partitions without a directory whose beginning the journal has: a commit was durable before their names were."""
+    return [
+        partition
+        for partition in engine.partitions.values()
+        if not partition.made
+        and partition.failure is None
+        and not engine.files.exists(partition.directory)
+        and journal.begins_at_zero(partition.id)
+    ]
+
+
+async def begin_journal(engine: LocalEngine, read: JournalRead) -> None:
+    """A new generation: what was replayed counts no more. What a partition needs that is offline is kept."""
+    settings, maintenance = engine.settings, engine.maintenance
+    needed = [
+        partition.name
+        for partition in engine.partitions.values()
+        if partition.failure is not None and (partition.id in read.found or partition.id in read.lost)
+    ]
+    if needed:
+        log.warning("the journal is kept for %s, which cannot be opened now", ", ".join(needed[:10]))
+    await maintenance.run(partial(keep_or_begin, engine.files, engine.directory, engine.starts, bool(needed)))
+    journal = Journal(
+        engine.files,
+        engine.directory,
+        engine.commit.settling,
+        engine.counters,
+        generation=engine.starts,
+        bytes_max=settings.journal_bytes_max,
+        cover_max=max(1, engine.descriptors.limit // 4),
+    )
+    await maintenance.run(journal.begin)
+    engine.commit.journal = journal
+    engine.commit.journal_files_min = settings.journal_files_min if settings.journal_bytes_max else 0
+
+
+async def fill_all(
+    engine: LocalEngine,
+    partitions: Sequence[LocalPartition],
+    marks: Mapping[PartitionId, PartitionMark],
+    clean: bool,
+    journal: JournalRead,
 ) -> dict[PartitionId, Recovered]:
-    """On the reading threads. A partition that the disk refuses to read stays offline."""
+    """From the mark alone where the stop was a clean one, else by recovery; on the reading threads. A partition that the
+    disk refuses to read stays offline."""
 
     def work(share: range) -> list[tuple[PartitionId, Recovered]]:
         answers: list[tuple[PartitionId, Recovered]] = []
         for partition in partitions[share.start : share.stop]:
+            mark = marks.get(partition.id)
             try:
-                answers.append((partition.id, recover(partition, marks.get(partition.id), clean)))
+                if clean and mark is not None and clean_start.start_clean(partition, mark):
+                    answers.append((partition.id, FROM_ITS_MARK))
+                else:
+                    answers.append((partition.id, recover(partition, mark, clean, journal)))
             except OSError as error:
                 partition.failure = RiverlogError(
                     ErrorKind.STORAGE, f"{partition.name} is offline: {error}; repair the disk and start again"
@@ -206,6 +272,7 @@ async def recover_all(
         counters.recovered_partitions += not one.clean
         counters.recovered_bytes += one.scanned_bytes
         counters.cut_bytes += one.cut_bytes
+        counters.replayed_bytes += one.replayed_bytes
     counters.offline_partitions = sum(partition.failure is not None for partition in engine.partitions.values())
     return recovered
 
@@ -229,14 +296,15 @@ def raise_epochs(
 
 async def open_topic(engine: LocalEngine, topic: TopicLog) -> None:
     """Files are made with a partition's first batch. A directory of that name that is there already is not ours."""
-    if (known := engine.topics.get(topic.topic_id)) is not None and known.partition_count >= topic.partition_count:
-        engine.configure(topic.topic_id, topic.config)
-        return
-    for index in range(known.partition_count if known is not None else 0, topic.partition_count):
-        partition = LocalPartition(engine.world, topic, index, engine.topics_directory)
-        if engine.files.exists(partition.directory):
-            orphan(engine, partition.name)
-        engine.partitions[partition.id] = partition
-    engine.topics[topic.topic_id] = topic
-    if known is not None:
-        engine.configure(topic.topic_id, topic.config)
+    async with engine.upkeep.removal.moving:  # a deleted topic's directories of that name may still be moving
+        if (known := engine.topics.get(topic.topic_id)) is not None and known.partition_count >= topic.partition_count:
+            engine.configure(topic.topic_id, topic.config)
+            return
+        for index in range(known.partition_count if known is not None else 0, topic.partition_count):
+            partition = LocalPartition(engine.world, topic, index, engine.topics_directory)
+            if engine.files.exists(partition.directory):
+                orphan(engine, partition.name)
+            engine.partitions[partition.id] = partition
+        engine.topics[topic.topic_id] = topic
+        if known is not None:
+            engine.configure(topic.topic_id, topic.config)

@@ -38,9 +38,9 @@ from riverlog.storage.format import names, partition_metadata
 from riverlog.storage.format.checkpoint import PartitionMark
 from riverlog.storage.format.leader_epochs import LeaderEpochs
 from riverlog.storage.local.counters import Counters
-from riverlog.storage.local.group_commit import Pending
 from riverlog.storage.local.segments import Descriptors, Segment
 from riverlog.storage.local.waiting import Awaited, Waiter, answer_reached
+from riverlog.storage.local.waking import wake
 
 if TYPE_CHECKING:
     from riverlog.storage.local.subscriptions import Subscribed
@@ -60,6 +60,7 @@ class World(NamedTuple):
     begun: Callable[[LocalPartition, Segment], None]
     sealed: Callable[[LocalPartition, Segment], None]  # its indexes are to be written
     late: Callable[[LocalPartition, int], None]  # a batch older than the retention was appended
+    unindexed: Callable[[LocalPartition, Segment], None]  # its indexes are damaged: they are to be made again
     entropy: Entropy
 
 
@@ -96,8 +97,12 @@ class LocalPartition:
         "producers",
         "segment_bytes",
         "segments",
+        "segments_only",
         "snapshot_offsets",
         "subscribers",
+        "swapped",
+        "synced",
+        "syncing",
         "tail",
         "unsaved_epochs",
         "unsynced_bytes",
@@ -119,10 +124,12 @@ class LocalPartition:
         self.log_start = Offset(0)
         self.log_end = Offset(0)
         nowhere = Place(Offset(0), None, 0)
-        self.durable = nowhere
+        self.durable = nowhere  # what survives
+        self.synced = nowhere  # what the segments alone hold: the rest of `durable` is in the journal
         self.high = nowhere  # the high watermark
         self.tail = nowhere  # where the high watermark was before: where most reads begin
         self.cleaned_offset = Offset(0)  # compaction has been through everything before it
+        self.swapped = False  # its compacted segments are in place, and no checkpoint names them yet
         self.mark: PartitionMark | None = None  # what the last checkpoint says
         self.leader_epoch = LeaderEpoch(0)
         self.epochs = LeaderEpochs()
@@ -130,6 +137,8 @@ class LocalPartition:
         self.producers = Producers()
         self.snapshot_offsets: list[int] = []  # of the snapshot files that are there
         self.committing = False
+        self.syncing = False  # its segments are
+        self.segments_only = False  # the next commit has to sync them: something that was written is cut off
         self.unsynced_bytes = 0
         self.unsynced_messages = 0
         self.unsynced_segments: list[Segment] = []
@@ -161,6 +170,8 @@ class LocalPartition:
         last_offset = base_offset + header.last_offset_delta
         try:
             segment = self.segments[-1] if self.segments else self.roll(now_ms)
+            if segment.time_index is None and not wake(self.world.files, segment):
+                segment = self.roll(now_ms)
             if segment.size and self._must_roll(segment, size, last_offset, header.max_timestamp, now_ms):
                 segment = self.roll(now_ms)
             file = segment.file or self.world.descriptors.file(segment)
@@ -221,7 +232,7 @@ class LocalPartition:
         if 0 <= config.retention_ms < now_ms - max_timestamp and max_timestamp >= 0 and config.cleanup_delete:
             world.late(self, max_timestamp)
         if config.durability is Durability.PAGE_CACHE:
-            self._move_high(Place(self.log_end, segment, segment.size))
+            self.move_high(Place(self.log_end, segment, segment.size))
 
     def _note_unsynced(self, segment: Segment) -> None:
         if not segment.unsynced:
@@ -233,6 +244,7 @@ class LocalPartition:
         self.world.counters.failed_writes += 1
         if self.segments and (segment := self.segments[-1]).file is not None:
             segment.overhang = True
+            self.segments_only = True
             self._note_unsynced(segment)  # so that what is cut off cannot come back once more was acknowledged
             try:
                 segment.file.truncate(segment.size)
@@ -249,6 +261,8 @@ class LocalPartition:
         """Ends the active segment and begins one at the log end. Raises OSError, then nothing has changed."""
         world = self.world
         before = self.segments[-1] if self.segments else None
+        if before is not None and before.time_index is None and not wake(world.files, before):
+            world.unindexed(self, before)
         if before is not None and before.overhang:
             world.descriptors.file(before).truncate(before.size)
             before.overhang = False
@@ -258,6 +272,7 @@ class LocalPartition:
         file = world.descriptors.file(fresh, create=True)
         try:
             if file.size():
+                self.segments_only = True
                 file.truncate(0)  # of a failed write, or of a segment that a failed sync cut off
         except OSError:
             world.descriptors.doom(fresh)
@@ -289,61 +304,6 @@ class LocalPartition:
 
     # Durability
 
-    def begin_commit(self) -> Pending | None:
-        """What has to be synced now. None: nothing. The files stay open until `end_commit`."""
-        if self.committing or self.failure is not None or not (segments := self.unsynced_segments):
-            return None
-        descriptors = self.world.descriptors
-        self.unsynced_segments = []
-        segments = [segment for segment in segments if not segment.doomed]  # of what left the log nothing has to stay
-        files = [descriptors.borrow(segment) for segment in segments]
-        for segment in segments:
-            segment.unsynced = False
-        made: list[str] = []
-        directories: list[str] = []
-        if self.unsynced_names:
-            directories.append(self.directory)
-            if self.unsynced_names > 1:
-                made = [f"{self.directory}/{name}" for name in (names.PARTITION_METADATA, names.LEADER_EPOCHS)]
-                directories.append(os.path.dirname(self.directory))
-            self.unsynced_names = 0
-        self.committing = True
-        last = self.segments[-1]
-        pending = Pending(
-            partition=self,
-            files=files,
-            segments=segments,
-            names=made,
-            directories=directories,
-            end=self.log_end,
-            segment=last,
-            position=last.size,
-            bytes=self.unsynced_bytes,
-        )
-        self.unsynced_bytes = 0
-        self.unsynced_messages = 0
-        return pending
-
-    def end_commit(self, pending: Pending) -> None:
-        """The sync succeeded (an error is the engine's business: it cuts). Moves the ends and answers who waited."""
-        self._release(pending)
-        if self.failure is not None:
-            return
-        self.durable = self._kept(Place(pending.end, pending.segment, pending.position))
-        if self.config.durability is Durability.FSYNC and pending.end > self.high.offset:
-            self._move_high(self.durable)
-        self.answer(pending.end)
-
-    def _release(self, pending: Pending) -> None:
-        self.committing = False
-        self.world.counters.unsynced_bytes -= pending.bytes
-        for segment in pending.segments:
-            self.world.descriptors.give_back(segment)
-
-    def abandon_commit(self, pending: Pending) -> None:
-        """The sync failed: nothing is believed."""
-        self._release(pending)
-
     def wait(self, offset: Offset, waiter: Waiter, number: int) -> None:
         """`waiter.reached(number)` is called once everything before `offset` is durable."""
         if self.awaited is None:
@@ -360,14 +320,16 @@ class LocalPartition:
         for one in awaited or ():
             one.waiter.failed(one.number, error)
 
-    def _move_high(self, place: Place) -> None:
+    def move_high(self, place: Place) -> None:
         self.tail = self.high
         self.high = place
         if self.subscribers:
             self.world.moved(self)
 
-    def _kept(self, durable: Place) -> Place:
+    def kept(self, durable: Place) -> Place:
         """A durable end in what retention has removed is one at the beginning of what is left: a cut may go no further back."""
+        if not self.segments:
+            return durable
         first = self.segments[0]
         return durable if durable.offset > first.base_offset else Place(first.base_offset, first, 0)
 
@@ -375,7 +337,7 @@ class LocalPartition:
         """After the topic's configuration was changed. The high watermark never falls."""
         if durability is Durability.PAGE_CACHE and self.segments and self.log_end > self.high.offset:
             last = self.segments[-1]
-            self._move_high(Place(self.log_end, last, last.size))
+            self.move_high(Place(self.log_end, last, last.size))
 
     def drop_first(self, count: int) -> list[Segment]:
         """Lets go of the first segments, for retention; what is left begins at the log start."""
@@ -383,7 +345,7 @@ class LocalPartition:
         del self.segments[:count], self.bases[:count]
         self.log_start = max(self.log_start, Offset(self.bases[0]))
         self.epochs.truncate_before(self.log_start)
-        self.durable = self._kept(self.durable)
+        self.durable, self.synced = self.kept(self.durable), self.kept(self.synced)
         return doomed
 
     def adopt(self, fresh: LocalPartition, epoch: LeaderEpoch) -> None:
@@ -393,7 +355,8 @@ class LocalPartition:
         self.segments, self.bases = fresh.segments[gone:], fresh.bases[gone:]
         self.log_start, self.log_end = max(self.log_start, fresh.log_start), fresh.log_end
         self.durable, self.high, self.tail = fresh.durable, fresh.high, fresh.tail
-        self.cleaned_offset = fresh.cleaned_offset
+        self.synced = fresh.synced
+        self.cleaned_offset, self.swapped = fresh.cleaned_offset, self.swapped or fresh.swapped
         self.epochs, self.leader_epoch = fresh.epochs, epoch
         self.producers, self.snapshot_offsets = fresh.producers, fresh.snapshot_offsets
         self.unsynced_bytes = self.unsynced_messages = 0

@@ -24,9 +24,12 @@ from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.segment import Stop, scan
 from riverlog.storage.format.time_index import TimeIndex
+from riverlog.storage.local.committing import sync_or_distrust
 from riverlog.storage.local.partition import LocalPartition, Place
+from riverlog.storage.local.replay import JournalRead, Replaying
 from riverlog.storage.local.salvage import remove_indexes, save_bytes, set_aside
 from riverlog.storage.local.segments import Segment
+from riverlog.storage.local.swaps import finish_swaps, is_cleaned
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +42,24 @@ class Recovered(NamedTuple):
     scanned_bytes: int = 0
     cut_bytes: int = 0
     clean: bool = True
+    replayed_bytes: int = 0  # from the journal
 
 
-def recover(partition: LocalPartition, mark: PartitionMark | None, clean: bool) -> Recovered:
+def recover(
+    partition: LocalPartition,
+    mark: PartitionMark | None,
+    clean: bool,
+    journal: JournalRead | None = None,
+) -> Recovered:
     """Fills in a partition whose directory is there. `clean`: the last stop was a clean one, and `mark` is of that
     moment. Where the files are damaged the partition is left offline (`failure`). Raises OSError."""
     try:
-        return Recovery(partition, mark, clean).run()
+        return Recovery(partition, mark, clean, journal).run()
     except Corruption as error:
         partition.failure = RiverlogError(
             error.kind,
-            f"{partition.name} is offline: {error.message}. It was not written since the last checkpoint, so this is "
-            "damage and not a torn write: put back the file from a copy and start again, or delete the topic",
+            f"{partition.name} is offline: {error.message}. This is damage and not a torn write: put back the file from a "
+            "copy and start again, let `riverlog repair` cut or skip what is bad, or delete the topic",
         )
         log.error("%s", partition.failure.message)
         return Recovered(clean=False)
@@ -59,7 +68,13 @@ def recover(partition: LocalPartition, mark: PartitionMark | None, clean: bool) 
 class Recovery:
     """One run over one partition."""
 
-    def __init__(self, partition: LocalPartition, mark: PartitionMark | None, clean: bool) -> None:
+    def __init__(
+        self,
+        partition: LocalPartition,
+        mark: PartitionMark | None,
+        clean: bool,
+        journal: JournalRead | None = None,
+    ) -> None:
         self.partition = partition
         self.files = partition.world.files
         self.mark = mark
@@ -68,12 +83,20 @@ class Recovery:
         self.scanned_bytes = 0
         self.cut_bytes = 0
         self.touched: list[str] = []  # files that were scanned or cut: synced at the end
+        self.replaying = Replaying(self, journal) if journal is not None else None
+        self.noted_epochs = leader_epochs.LeaderEpochs()  # as their file has them
+        self.scanned_epoch = -1  # the highest of the batches that were read
+        self.replayed_bytes = 0
 
     def run(self) -> Recovered:
         partition = self.partition
         partition.made = True
+        self.files.make_directory(partition.directory)  # the journal may have had its name too
+        partition.swapped = self.files.exists(f"{partition.directory}/{names.SWAP}")
+        self.mark = finish_swaps(self.files, partition.directory, self.mark, partition.id)
         bases = self._tidy()
         partition.epochs = self._epochs()
+        self.noted_epochs.entries = list(partition.epochs.entries)
         mark = self.mark
         if mark is not None:
             partition.log_start = mark.log_start
@@ -81,8 +104,10 @@ class Recovery:
             if mark.leader_epoch > partition.epochs.latest:
                 partition.epochs.assign(mark.leader_epoch, mark.recovery_offset)
         self._segments(bases)
+        if self.replaying is not None:
+            self.replayed_bytes = self.replaying.run()
         self._finish()
-        return Recovered(self.scanned_bytes, self.cut_bytes, self.clean)
+        return Recovered(self.scanned_bytes, self.cut_bytes, self.clean, self.replayed_bytes)
 
     def _tidy(self) -> list[Offset]:
         """Removes what waits for its removal; gives the base offsets of the segments, ascending."""
@@ -92,7 +117,7 @@ class Recovery:
         for name in files.list(partition.directory):
             path = f"{partition.directory}/{name}"
             parsed = names.parse_segment_file_name(name)
-            if name.endswith(names.TEMPORARY) or (parsed is not None and parsed.deleted):
+            if name.endswith(names.TEMPORARY) or is_cleaned(name) or (parsed is not None and parsed.deleted):
                 files.remove(path)
             elif parsed is not None:
                 if parsed.suffix == names.LOG:
@@ -165,14 +190,14 @@ class Recovery:
                 follows = at + 1 < len(bases) and segment.size and bases[at + 1] == segment.next_offset
                 if not whole and not follows:  # no batch is missing where the next segment goes on
                     if segment.size or not partition.segments:
-                        self._add(segment)
+                        self.add(segment)
                     else:
                         self._drop_empty(segment)
                     self.cut_bytes += set_aside(self.files, partition.directory, bases[at + 1 :], self.now_ms)
                     return
             first = False
             expected = segment.next_offset
-            self._add(segment)
+            self.add(segment)
 
     def _drop_before_start(self, bases: Sequence[Offset]) -> Sequence[Offset]:
         """Segments that end before the log start were being removed when the process ended."""
@@ -184,7 +209,7 @@ class Recovery:
             first += 1
         return bases[first:]
 
-    def _add(self, segment: Segment) -> None:
+    def add(self, segment: Segment) -> None:
         self.partition.segments.append(segment)
         self.partition.bases.append(segment.base_offset)
 
@@ -212,7 +237,7 @@ class Recovery:
                     return False
                 expected = segment.base_offset
             self.clean = False
-            what = self._scan_batches(segment, file, size, expected, trusted)
+            what = self.scan_batches(segment, file, size, expected, trusted)
             self.touched.append(segment.log_path)
             if what is None:
                 return True
@@ -221,7 +246,7 @@ class Recovery:
         finally:
             file.close()
 
-    def _scan_batches(self, segment: Segment, file: File, size: int, expected: Offset, trusted: int) -> str | None:
+    def scan_batches(self, segment: Segment, file: File, size: int, expected: Offset, trusted: int) -> str | None:
         """From `segment.size` to the end. Gives what is wrong there, if anything."""
         partition = self.partition
         gaps = partition.config.cleanup_compact
@@ -251,6 +276,7 @@ class Recovery:
         segment.note(
             Offset(header.last_offset), header.size, header.max_timestamp, partition.config.index_interval_bytes
         )
+        self.scanned_epoch = max(self.scanned_epoch, header.leader_epoch)
         if header.leader_epoch > partition.epochs.latest:
             partition.epochs.assign(LeaderEpoch(header.leader_epoch), Offset(header.base_offset))
         if self.mark is None or header.base_offset >= self.mark.recovery_offset:
@@ -366,14 +392,14 @@ class Recovery:
             last = segments[-1]
             partition.log_end = last.next_offset
             if last.index is None:
-                self._reopen(last)
+                self.reopen(last)
             place = Place(partition.log_end, last, last.size)
         else:
             partition.log_end = mark.recovery_offset if mark is not None else Offset(0)
             place = Place(partition.log_end, None, 0)
         if partition.log_start > partition.log_end:
             partition.log_start = partition.log_end
-        partition.durable = partition.high = partition.tail = place
+        partition.durable = partition.synced = partition.high = partition.tail = place
         partition.producers.next_offset = partition.log_end
         partition.cleaned_offset = min(partition.cleaned_offset, partition.log_end)
         partition.epochs.truncate_to(Offset(partition.log_end + 1))
@@ -382,15 +408,15 @@ class Recovery:
             for segment in segments:
                 segment.saved = segment.base_offset < mark.recovery_segment and segment is not segments[-1]
         if not self.clean:
-            for path in self.touched:
+            for path in (*self.touched, f"{partition.directory}/{names.PARTITION_METADATA}"):
                 file = self.files.open(path)
                 try:
-                    file.sync()
+                    sync_or_distrust(file)
                 finally:
                     file.close()
             self.files.sync_directory(partition.directory)
 
-    def _reopen(self, last: Segment) -> None:
+    def reopen(self, last: Segment) -> None:
         """A sealed segment has become the last (the one after it was empty, or is gone): it is written again."""
         file = self.files.open(last.log_path)
         try:
@@ -399,7 +425,7 @@ class Recovery:
             last.checksums = None
             mark, self.mark = self.mark, None
             producers, self.partition.producers = self.partition.producers, Producers()
-            what = self._scan_batches(last, file, size, last.base_offset, size)
+            what = self.scan_batches(last, file, size, last.base_offset, size)
             assert what is None, what
             self.mark, self.partition.producers = mark, producers
         finally:

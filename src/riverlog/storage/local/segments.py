@@ -122,7 +122,7 @@ class Descriptors:
 
     def __init__(self, files: Files, limit: int) -> None:
         self._files = files
-        self._limit = limit
+        self.limit = limit
         self._open: dict[Segment, None] = {}
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class Descriptors:
         segment.used = True
         file = segment.file
         if file is None:
-            if len(self._open) >= self._limit:
+            if len(self._open) >= self.limit:
                 self._close_one()
             file = segment.file = self._files.open(segment.log_path, create=create)
             self._open[segment] = None
@@ -144,6 +144,12 @@ class Descriptors:
         file = self.file(segment)
         segment.users += 1
         return file
+
+    def adopt(self, segment: Segment, file: File) -> None:
+        """As `borrow`, where the file is open already: its name is not that of the segment yet."""
+        segment.file = file
+        segment.users += 1
+        self._open[segment] = None
 
     def give_back(self, segment: Segment) -> None:
         segment.users -= 1

@@ -15,6 +15,7 @@ from riverlog.base.ids import Offset
 from riverlog.base.units import DAY_MS
 from riverlog.storage.contract import Acks, Appended, Durability, EpochEnd, LogConfig, Refused, TopicLog
 from riverlog.storage.local.engine import LocalEngine
+from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import (
     P0,
     P1,
@@ -48,7 +49,7 @@ async def turns(count: int = 20) -> None:
 @pytest.mark.parametrize("durability", list(Durability))
 def test_after_a_failed_sync_a_partition_is_cut_back_and_its_epoch_rises(durability: Durability) -> None:
     async def story() -> None:
-        world = LocalWorld([topic(durability=durability, segment_bytes=200)])
+        world = LocalWorld([topic(durability=durability, segment_bytes=200)], LocalSettings(journal_bytes_max=0))
         engine = await world.start()
         await fill(engine, P0, ["a"], ["b"])
         await engine.checkpoints.write()

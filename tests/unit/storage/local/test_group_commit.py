@@ -8,6 +8,7 @@ from typing import Any
 
 from riverlog.storage.contract import Acks, Appended
 from riverlog.storage.local.group_commit import gather_bytes_max, gather_seconds_max
+from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import P0, P1, P2, TOPIC, append_of, settled
 from riverlog.testing.local_world import LocalWorld
 
@@ -23,7 +24,7 @@ async def turns(count: int = 20) -> None:
 
 def test_all_appends_of_one_turn_go_into_one_commit() -> None:
     async def story() -> None:
-        world = LocalWorld([TOPIC])
+        world = LocalWorld([TOPIC], LocalSettings(journal_bytes_max=0))
         engine = await world.start()
         answers = [engine.append([append_of(one, "a"), append_of(P2, "b")], Acks.ALL) for one in (P0, P1, P0)]
         for answer in answers:

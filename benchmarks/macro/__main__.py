@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.macro import footprint, growth, loads, machine, plan
+from benchmarks.macro import cleaning, cold, footprint, growth, journal, loads, machine, plan, starts
 from benchmarks.macro.bench import Bench
 from benchmarks.macro.table import OURS, THEIRS, Report, comparison, markdown
 from benchmarks.peers import kafka, load, riverlog
@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--rounds", type=int, help="alternating runs of each broker (5; 2 with --quick)")
     made.add_argument("--cold", action="store_true", help="loads: a new process for each run, and no warm-up")
+    made.add_argument("--cold-gb", type=float, help="cold: how much is read (20; 1 with --quick)")
     made.add_argument("--brokers", default=f"{OURS},{THEIRS}", help="which brokers to measure")
     made.add_argument("--directory", type=Path, help="where the brokers write (default: the cache of the benchmarks)")
     made.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks" / "results", help="where tables go")
@@ -49,6 +50,10 @@ def make_plan(options: argparse.Namespace) -> plan.Plan:
     if any(size < 1 for size in sizes) or (options.rounds is not None and options.rounds < 1):
         raise ValueError("sizes and rounds are at least 1")
     made = (plan.quick if options.quick else plan.full)(sections, sizes, options.rounds)
+    if options.cold_gb is not None:
+        if options.cold_gb <= 0:
+            raise ValueError("--cold-gb is more than 0")
+        made = dataclasses.replace(made, cold_bytes=int(options.cold_gb * 1e9))
     return dataclasses.replace(made, cold=options.cold)
 
 
@@ -70,6 +75,11 @@ def run(bench: Bench) -> None:
         ("start", footprint.start),
         ("growth", growth.run),
         ("partitions", footprint.partitions),
+        ("journal", journal.run),
+        ("wide", journal.beside_kafka),
+        ("starts", starts.run),
+        ("compaction", cleaning.run),
+        ("cold", cold.run),
     ):
         if name in bench.plan.sections:
             section(bench)

@@ -15,7 +15,12 @@ SECTIONS: Final = {
     "memory": "resident memory idle, and after 1 GB in and out",
     "start": "from the start of the process to the first acknowledged produce",
     "growth": "riverlog against itself: append and read at growing sizes of a partition",
-    "partitions": "riverlog against itself: 1, 100 and 1,000 partitions",
+    "partitions": "riverlog against itself: 1, 100, 1,000 and 10,000 partitions",
+    "journal": "one commit of 1,000 partitions and of one, a paced load and full speed with acks=all",
+    "wide": "produce over 1,000 partitions, acks=1 and acks=all",
+    "starts": "riverlog: a fresh directory, starts after kill -9 and after a clean stop with 10,000 partitions",
+    "compaction": "a compacted topic: time until clean, and produce meanwhile",
+    "cold": "riverlog: the tail while consumers read cold data",
 }
 PER_LOAD: Final = ("produce", "synced", "consume", "fetch")
 
@@ -46,6 +51,19 @@ class Plan:
     growth_requests: int
     partition_counts: tuple[int, ...]
     partition_messages: int
+    commits: int  # of 1,000 partitions, a round
+    paced_seconds: float
+    full_speed_messages: int
+    wide_messages: int
+    crash_bytes: int  # since the checkpoint at a kill, written with acks=1
+    crash_journal_bytes: int  # and with acks=all
+    clean_partitions: int
+    clean_bytes: int
+    compaction_bytes: int
+    compaction_keys: int
+    cold_bytes: int
+    cold_consumers: int
+    cold_seconds: float  # of each load, and at most of reading
 
 
 def full(sections: Sequence[str], sizes: Sequence[int], rounds: int | None) -> Plan:
@@ -54,8 +72,13 @@ def full(sections: Sequence[str], sizes: Sequence[int], rounds: int | None) -> P
     return Plan(
         sections=tuple(sections), loads=loads(counts, sizes), rounds=rounds or 5, partitions=4,
         latency_requests=5_000, memory_load=Load(1024, 1_000_000),
-        growth_records=(1_000, 1_000_000, 10_000_000), growth_requests=4_000,
-        partition_counts=(1, 100, 1_000), partition_messages=1_000_000,
+        growth_records=(1_000, 1_000_000, 10_000_000, 50_000_000), growth_requests=4_000,
+        partition_counts=(1, 100, 1_000, 10_000), partition_messages=1_000_000,
+        commits=20, paced_seconds=5, full_speed_messages=500_000, wide_messages=300_000,
+        crash_bytes=1_000_000_000, crash_journal_bytes=240_000_000,
+        clean_partitions=10_000, clean_bytes=10_000_000_000,
+        compaction_bytes=1_000_000_000, compaction_keys=100_000,
+        cold_bytes=20_000_000_000, cold_consumers=8, cold_seconds=15,
     )  # fmt: skip
 
 
@@ -67,6 +90,11 @@ def quick(sections: Sequence[str], sizes: Sequence[int], rounds: int | None) -> 
         latency_requests=2_000, memory_load=Load(1024, 200_000),
         growth_records=(1_000, 100_000, 1_000_000), growth_requests=1_000,
         partition_counts=(1, 100), partition_messages=100_000,
+        commits=5, paced_seconds=1.5, full_speed_messages=100_000, wide_messages=100_000,
+        crash_bytes=100_000_000, crash_journal_bytes=40_000_000,
+        clean_partitions=1_000, clean_bytes=200_000_000,
+        compaction_bytes=100_000_000, compaction_keys=10_000,
+        cold_bytes=1_000_000_000, cold_consumers=8, cold_seconds=3,
     )  # fmt: skip
 
 

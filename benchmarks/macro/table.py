@@ -20,6 +20,7 @@ class Bound(Enum):
     RATIO_MIN = "ratio at least"
     RATIO_MAX = "ratio at most"
     VALUE_MAX = "ours at most"
+    VALUE_MIN = "ours at least"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,8 @@ class Target:
 
     def text(self) -> str:
         """As the table shows it."""
-        sign = "≥" if self.bound is Bound.RATIO_MIN else "≤"
-        return f"{sign} {figure(self.limit)}" + ("" if self.bound is Bound.VALUE_MAX else " ×")
+        sign = "≥" if self.bound in (Bound.RATIO_MIN, Bound.VALUE_MIN) else "≤"
+        return f"{sign} {figure(self.limit)}" + (" ×" if self.bound in (Bound.RATIO_MIN, Bound.RATIO_MAX) else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +98,10 @@ def judge(target: Target | None, ours: float | None, ratio: float | None) -> boo
     """Whether the target is met; None without a target or without what it is about."""
     if target is None:
         return None
-    value = ours if target.bound is Bound.VALUE_MAX else ratio
+    value = ratio if target.bound in (Bound.RATIO_MIN, Bound.RATIO_MAX) else ours
     if value is None:
         return None
-    return value >= target.limit if target.bound is Bound.RATIO_MIN else value <= target.limit
+    return value >= target.limit if target.bound in (Bound.RATIO_MIN, Bound.VALUE_MIN) else value <= target.limit
 
 
 def figure(value: float | None) -> str:

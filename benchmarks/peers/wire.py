@@ -20,6 +20,7 @@ METADATA: Final = 3
 API_VERSIONS: Final = 18
 CREATE_TOPICS: Final = 19
 DELETE_TOPICS: Final = 20
+INCREMENTAL_ALTER_CONFIGS: Final = 44
 
 NOT_YET: Final = (3, 5, 6)  # unknown topic or partition, leader not available, not leader: ask again
 poll_seconds: Final = 0.002
@@ -64,11 +65,12 @@ def zigzag(value: int) -> bytes:
     return bytes(out)
 
 
-def batch(values: Sequence[bytes], *, timestamp_ms: int) -> bytes:
-    """One uncompressed record batch v2 without keys and headers, from base offset 0."""
+def batch(values: Sequence[bytes], *, timestamp_ms: int, keys: Sequence[bytes] = ()) -> bytes:
+    """One uncompressed record batch v2 without headers, from base offset 0; `keys` are as many as values, or none."""
     records = bytearray()
     for index, value in enumerate(values):
-        body = b"\x00\x00" + zigzag(index) + zigzag(-1) + zigzag(len(value)) + value + b"\x00"
+        key = zigzag(len(keys[index])) + keys[index] if keys else zigzag(-1)
+        body = b"\x00\x00" + zigzag(index) + key + zigzag(len(value)) + value + b"\x00"
         records += zigzag(len(body)) + body
     last = len(values) - 1
     under_crc = struct.pack(">hiqqqhii", 0, last, timestamp_ms, timestamp_ms, -1, -1, -1, len(values)) + records
@@ -177,6 +179,14 @@ class Connection:
         (length,) = struct.unpack_from(">h", answer, 8)
         (code,) = struct.unpack_from(">h", answer, 10 + length)
         refuse(DELETE_TOPICS, code)
+
+    def alter_topic(self, topic: str, configs: Mapping[str, str]) -> None:
+        """IncrementalAlterConfigs v0: sets these configs of the topic."""
+        pairs = b"".join(text(name) + b"\x00" + text(value) for name, value in configs.items())
+        body = struct.pack(">ib", 1, 2) + text(topic) + struct.pack(">i", len(configs)) + pairs + b"\x00"
+        answer = self.ask(INCREMENTAL_ALTER_CONFIGS, 0, body)
+        (code,) = struct.unpack_from(">h", answer, 8)
+        refuse(INCREMENTAL_ALTER_CONFIGS, code)
 
     def end_offset(self, topic: str, partition: int) -> tuple[int, int]:
         """(error code, offset after the last record that a reader may see) by ListOffsets v1."""

@@ -13,7 +13,7 @@ def test_without_a_choice_everything_is_run() -> None:
 
 def test_sections_keep_their_order() -> None:
     assert plan.chosen_sections("start, produce", None) == ("produce", "start")
-    assert plan.chosen_sections(None, "growth,partitions")[-1] == "start"
+    assert plan.chosen_sections("cold,growth,start", "growth") == ("start", "cold")
 
 
 @pytest.mark.parametrize(("only", "without"), [("speed", None), (None, "speed")])
@@ -28,8 +28,8 @@ def test_the_full_plan_is_the_issues_table() -> None:
     assert [each.label for each in made.loads] == ["128 B", "512 B", "1 KiB", "10 KiB"]
     assert made.rounds == 5
     assert made.latency_requests >= 5_000
-    assert made.growth_records == (1_000, 1_000_000, 10_000_000)
-    assert made.partition_counts == (1, 100, 1_000)
+    assert made.growth_records == (1_000, 1_000_000, 10_000_000, 50_000_000)
+    assert made.partition_counts == (1, 100, 1_000, 10_000)
 
 
 def test_a_quick_plan_has_less_of_each() -> None:

@@ -54,6 +54,7 @@ class Removal:
         self._retry_due_ms = 0
         self._directories: deque[str] = deque()
         self._directories_wanted = asyncio.Event()
+        self.moving = asyncio.Lock()  # while directories move out of the way nobody makes new ones of their names
 
     @property
     def waiting(self) -> int:
@@ -72,6 +73,12 @@ class Removal:
     def segments(self, partition: LocalPartition, doomed: Sequence[Segment]) -> None:
         self._doomed.append(Doomed(partition, doomed))
         self._wanted.set()
+
+    def files(self, paths: Sequence[str], delay_ms: int) -> None:
+        """They have names already that mark them for removal."""
+        if paths:
+            heapq.heappush(self._renamed, (self.engine.clock.monotonic_ms() + delay_ms, next(self._number), paths))
+            self._wanted.set()
 
     async def _run(self) -> None:
         clock = self.engine.clock
@@ -168,9 +175,10 @@ class Removal:
         ]
         if not moves:
             return
-        for first in range(0, len(moves), renamed_at_a_time):
-            share = moves[first : first + renamed_at_a_time]
-            await self.engine.maintenance.run(partial(rename_all, files, share))
+        async with self.moving:
+            for first in range(0, len(moves), renamed_at_a_time):
+                share = moves[first : first + renamed_at_a_time]
+                await self.engine.maintenance.run(partial(rename_all, files, share))
         await self.engine.maintenance.run(partial(files.sync_directory, parent))
         for _, path in moves:
             self.directory(path)

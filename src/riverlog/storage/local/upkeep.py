@@ -136,6 +136,8 @@ class Upkeep:
                 log.error("retention of %s: %s", partition.name, error)
 
     def _retain(self, partition: LocalPartition, now_ms: int) -> None:
+        if self.engine.compacting.is_swapping(partition):
+            return  # its files are getting their names; the next look is soon enough
         facts = [
             SegmentFacts(
                 segment.next_offset,

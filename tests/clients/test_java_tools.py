@@ -28,6 +28,7 @@ MORE_TOOLS: Final = {
     "FeatureCommand": "org.apache.kafka.tools.FeatureCommand",
     "LeaderElectionCommand": "org.apache.kafka.tools.LeaderElectionCommand",
     "ReassignPartitionsCommand": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+    "TransactionsCommand": "org.apache.kafka.tools.TransactionsCommand",
     "EndToEndLatency": "org.apache.kafka.tools.EndToEndLatency",
 }
 # What tools say on stderr though all is well.
@@ -180,3 +181,36 @@ def test_performance_cluster_and_broker(served: Served, topic: str) -> None:
     assert directories[0]["partitions"][0]["size"] > 20_000 * 512
     assert f"Valid replica already elected for partitions {topic}-0" in said[9]
     assert "No partition reassignments found." in said[10]
+
+
+def test_directories_leaders_moves_and_producers(served: Served, topic: str, tmp_path: Path) -> None:
+    """LogDirsCommand, LeaderElectionCommand, ReassignPartitionsCommand, TransactionsCommand: what one node can say."""
+    moves = tmp_path / "moves.json"
+    partitions = [{"topic": topic, "partition": 0, "replicas": [1], "log_dirs": ["any"]}]
+    moves.write_text(json.dumps({"version": 1, "partitions": partitions}))
+    election = tmp_path / "election.json"
+    election.write_text(json.dumps({"partitions": [{"topic": topic, "partition": 0}]}))
+    move = f"--bootstrap-server {{b}} --reassignment-json-file {moves}"
+    said = run(served, topic, [
+        Run("ConsoleProducer", "--bootstrap-server {b} --topic {t} --sync", b"one\ntwo\nthree\n"),
+        Run("TransactionsCommand", "--bootstrap-server {b} describe-producers --topic {t} --partition 0"),
+        Run("LogDirsCommand", "--bootstrap-server {b} --describe"),
+        Run("LeaderElectionCommand", f"--bootstrap-server {{b}} --election-type unclean --path-to-json-file {election}"),
+        Run("LeaderElectionCommand", "--bootstrap-server {b} --election-type preferred --all-topic-partitions"),
+        Run("ReassignPartitionsCommand", f"{move} --execute"),
+        Run("ReassignPartitionsCommand", f"{move} --verify --preserve-throttles"),
+        Run("ReassignPartitionsCommand", "--bootstrap-server {b} --list"),
+    ])  # fmt: skip
+    header, *rows = said[1].splitlines()
+    assert header.split("\t")[0].strip() == "ProducerId"
+    assert len(rows) == 1
+    assert re.fullmatch(r"\d+\s+0\s+-1\s+2\s+\d{13}\s+None\s*", rows[0]), rows
+    (directory,) = json.loads(said[2].splitlines()[-1])["brokers"][0]["logDirs"]
+    assert directory["error"] is None
+    sizes = {one["partition"]: (one["size"], one["offsetLag"], one["isFuture"]) for one in directory["partitions"]}
+    assert sizes[f"{topic}-0"][0] > 0
+    assert sizes[f"{topic}-0"][1:] == (0, False)
+    assert f"Valid replica already elected for partitions {topic}-0" in said[3]
+    assert f"Successfully started partition reassignment for {topic}-0" in said[5]
+    assert f"Reassignment of partition {topic}-0 is completed." in said[6]
+    assert "No partition reassignments found." in said[7]

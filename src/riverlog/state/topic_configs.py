@@ -248,7 +248,7 @@ _SPECS: Final = (
     ),
     ConfigSpec(
         name="preallocate", type=_BOOLEAN, default="false", broker_names=_named("log.preallocate"),
-        documentation="Whether the disk reserves room for a whole segment when it begins; the file has the size of what was written.",
+        documentation="Whether the disk reserves room for a whole segment when it begins; its file shows what was written.",
     ),
     ConfigSpec(
         name="remote.log.copy.disable", type=_BOOLEAN, default="false", obeyed=False,

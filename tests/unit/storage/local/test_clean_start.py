@@ -12,6 +12,7 @@ from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset
 from riverlog.storage.contract import EpochEnd, LogConfig, TopicLog
 from riverlog.storage.format import checkpoint
+from riverlog.storage.local.partition import LocalPartition
 from riverlog.testing.conformance.log_engine import P0, P1, TOPIC, append_of, appended, fill, settled, values_in
 from riverlog.testing.fakes import CrashableFiles
 from riverlog.testing.local_world import DIRECTORY, LocalWorld
@@ -36,6 +37,16 @@ async def stopped(world: LocalWorld, records: int = 10) -> int:
     segments = engine.size(P0).segments
     await world.stop()
     return segments
+
+
+def facts(partition: LocalPartition) -> list[tuple[int, ...]]:
+    """What is known of every segment; of the active one also what only matters to it."""
+    known = [
+        (one.base_offset, one.size, one.next_offset, one.max_timestamp, one.max_timestamp_offset, one.created_ms)
+        for one in partition.segments
+    ]
+    active = partition.segments[-1]
+    return [*known, (active.first_timestamp, active.bytes_since_entry)]
 
 
 def test_no_file_of_a_partition_is_opened_and_no_directory_listed() -> None:
@@ -79,20 +90,12 @@ def test_ends_times_and_epochs_are_those_of_before() -> None:
             engine = await world.start()
             await fill(engine, P0, ["kept"])
             before = engine.partitions[P0]
-            seen = [
-                (one.base_offset, one.size, one.next_offset, one.max_timestamp, one.max_timestamp_offset, one.created_ms,
-                 one.first_timestamp if one is before.segments[-1] else 0, one.bytes_since_entry if one is before.segments[-1] else 0)
-                for one in before.segments
-            ]  # fmt: skip
+            seen = facts(before)
             ends, epochs = engine.watermarks(P0), list(before.epochs.entries)
             await (world.kill() if kill else world.stop())
         engine = await world.start()
         after = engine.partitions[P0]
-        assert [
-            (one.base_offset, one.size, one.next_offset, one.max_timestamp, one.max_timestamp_offset, one.created_ms,
-             one.first_timestamp if one is after.segments[-1] else 0, one.bytes_since_entry if one is after.segments[-1] else 0)
-            for one in after.segments
-        ] == seen  # fmt: skip
+        assert facts(after) == seen
         assert engine.watermarks(P0) == ends
         assert after.epochs.entries == epochs
         assert len(epochs) == 2

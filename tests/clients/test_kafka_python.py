@@ -115,3 +115,24 @@ def test_topics_configs_records_and_groups_are_administered(served: Served, name
         with pytest.raises(UnknownTopicOrPartitionError):
             admin.delete_topics([name])
         assert admin.describe_cluster()["brokers"][0]["broker_id"] == 1
+
+
+def test_what_one_node_says_of_directories_leaders_moves_and_producers(served: Served, topic: str) -> None:
+    produce(served, topic, 20)
+    partition = TopicPartition(topic, 0)
+    with KafkaAdminClient(bootstrap_servers=served.bootstrap) as admin:
+        (told,) = admin.describe_log_dirs()
+        (directory,) = told["log_dirs"]
+        assert directory["total_bytes"] > directory["usable_bytes"] > 0
+        (size,) = [one["partitions"][0] for one in directory["topics"] if one["name"] == topic]
+        assert size["partition_size"] > 0
+        assert (size["offset_lag"], size["is_future_key"]) == (0, False)
+        (writer,) = admin.describe_producers([partition])[partition].active_producers
+        assert (writer.producer_epoch, writer.last_sequence, writer.current_transaction_start_offset) == (0, 19, -1)
+        resources = admin.list_config_resources()
+        assert resources["broker"] == ["1"]
+        assert topic in resources["topic"]
+        elected = admin.elect_leaders(0, {topic: [0]}, raise_errors=False).replica_election_results
+        assert elected[0].partition_result[0].error_code == 84  # ELECTION_NOT_NEEDED
+        assert admin.list_partition_reassignments() == {}
+        assert admin.alter_partition_reassignments({partition: [1]}) == {partition: None}

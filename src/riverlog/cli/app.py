@@ -327,6 +327,24 @@ def verify(directory: str, /, *, json: Json = False) -> int:
 
 
 @app.command
+def repair(
+    directory: str,
+    /,
+    *,
+    topic: Annotated[str | None, _option("--topic", "-t", help="Only this topic.")] = None,
+    partition: Annotated[int | None, _option("--partition", "-p", help="Only this partition of it.")] = None,
+    truncate: Annotated[bool, _option("--truncate", help="Drop what is damaged and everything behind it.")] = False,
+    skip: Annotated[bool, _option("--skip", help="Drop what is damaged, keep what is behind it.")] = False,
+    dry_run: Annotated[bool, _option("--dry-run", help="Say what would be dropped; do nothing.")] = False,
+    json: Json = False,
+) -> int:
+    """Repair damaged partitions of a stopped directory, when told how; what is dropped is saved beside."""
+    from riverlog.cli import repair
+
+    return repair.repair(directory, topic, partition, truncate, skip, dry_run, json)
+
+
+@app.command
 def simulate(
     *,
     seed: Annotated[int | None, _option("--seed", help="One history.")] = None,

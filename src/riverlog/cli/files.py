@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import os
-import shutil
-import sqlite3
-import tempfile
-from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from riverlog.cli.errors import DONE, FAILED, WRONG_USE, CommandError
@@ -45,7 +41,7 @@ def dump(file: str, records: bool, json: bool) -> int:
 
 def verify(directory: str, json: bool) -> int:
     """Every CRC, every index, every offset, the catalog's pages; exit 1 with the places. What the next start puts right
-    by itself is printed and is no failure."""
+    by itself is printed as a note and is no failure."""
     from riverlog.storage.inspect import verify as find_problems
 
     try:
@@ -66,23 +62,14 @@ def verify(directory: str, json: bool) -> int:
 
 
 def _catalog_problems(directory: str, in_use: bool) -> list[Problem]:
-    """Of the catalog of a data directory: is it there, and is it a whole SQLite database. A copy is looked at, because
-    SQLite may write beside what it opens; where a broker writes meanwhile (`in_use`) the copy may be torn: a note."""
+    """Of the catalog of a data directory: is it there, and is it a whole SQLite database. Where a broker writes meanwhile
+    (`in_use`) what is read may be torn: a note."""
+    from riverlog.catalog.inspect import catalog_defects
     from riverlog.storage.inspect import Problem
 
     path = os.path.join(directory, CATALOG)
-    if not os.path.exists(path):
-        if os.path.exists(os.path.join(directory, "meta.json")):
-            return [Problem(path, 0, "is missing: the topics, configurations, groups and offsets are not known")]
-        return []
-    with tempfile.TemporaryDirectory(prefix="riverlog-verify-") as place:
-        for name in (CATALOG, f"{CATALOG}-wal"):
-            if os.path.exists(source := os.path.join(directory, name)):
-                shutil.copyfile(source, os.path.join(place, name))
-        try:
-            with closing(sqlite3.connect(os.path.join(place, CATALOG))) as database:
-                found = [str(row[0]) for row in database.execute("PRAGMA quick_check")]
-                database.execute("SELECT count(*) FROM rows").fetchone()
-        except sqlite3.Error as error:
-            found = [str(error)]
-    return [] if found == ["ok"] else [Problem(path, 0, f"is damaged: {what}", in_use) for what in found]
+    if os.path.exists(path):
+        return [Problem(path, 0, f"is damaged: {what}", in_use) for what in catalog_defects(path)]
+    if os.path.exists(os.path.join(directory, "meta.json")):
+        return [Problem(path, 0, "is missing: the topics, configurations, groups and offsets are not known")]
+    return []

@@ -17,14 +17,17 @@ from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset, topic_id_text
 from riverlog.base.units import MIB
 from riverlog.records.batch import records_of
+from riverlog.records.checksum import crc32c
 from riverlog.storage.format import (
     checkpoint,
+    journal,
     leader_epochs,
     lock,
     meta,
     names,
     partition_metadata,
     producer_snapshot,
+    swap,
     txn_index,
 )
 from riverlog.storage.format.errors import FormatError
@@ -53,17 +56,19 @@ def dump_values(path: str, *, records: bool = False) -> Iterator[Entry]:
     name = os.path.basename(path)
     if name.endswith(names.DELETED):
         name = name.removesuffix(names.DELETED)
-    segment = names.parse_segment_file_name(name.partition(".cut-")[0])
+    segment = names.parse_segment_file_name(name.partition(".cut-")[0].partition(".dropped-")[0])
     if segment is not None and segment.suffix == names.LOG:
         return _segment(path, records)
     if segment is not None:
         decode = _BY_SUFFIX[segment.suffix]
         return _small(path, lambda data: decode(data, segment.base_offset))
+    if name in journal.FILE_NAMES:
+        return _journal(path)
     if (decode_whole := _BY_NAME.get(name.removesuffix(names.TEMPORARY))) is not None:
         return _small(path, decode_whole)
     raise ValueError(
         f"{name} is not a file of a data directory: dump reads segments ({', '.join(names.SEGMENT_SUFFIXES)} after 20 "
-        f"digits), {', '.join(_BY_NAME)}"
+        f"digits), {', '.join((*_BY_NAME, *journal.FILE_NAMES))}"
     )
 
 
@@ -250,9 +255,90 @@ def _checkpoint(data: bytes) -> Iterator[Entry]:
             "recovery_offset": mark.recovery_offset,
             "recovery_segment": mark.recovery_segment,
             "recovery_position": mark.recovery_position,
+            "cleaned_offset": mark.cleaned_offset,
+            "active": None if mark.active is None else dict(mark.active._asdict()),
+            "has_snapshot": mark.has_snapshot,
+            "checksums": _sums(mark.file_checksums._asdict()),
         }
-        for segment in mark.segments:
-            yield {"kind": "segment", **segment._asdict()}
+        yield from map(_segment_mark, mark.segments)
+
+
+def _segment_mark(mark: checkpoint.SegmentMark) -> Entry:
+    return {
+        "kind": "segment",
+        "base_offset": mark.base_offset,
+        "size": mark.size,
+        "last_offset": mark.last_offset,
+        "max_timestamp": mark.max_timestamp_ms,
+        "max_timestamp_offset": mark.max_timestamp_offset,
+        "created_ms": mark.created_ms,
+        "compacted": bool(mark.flags & checkpoint.COMPACTED),
+        "checksums": None if mark.checksums is None else _sums(mark.checksums._asdict()),
+    }
+
+
+def _sums(sums: Mapping[str, int | None]) -> Value:
+    """In hexadecimal; what is not known is left out."""
+    return {name: f"{crc:08x}" for name, crc in sums.items() if crc is not None}
+
+
+def _swap(data: bytes) -> Iterator[Entry]:
+    found = swap.decode(data)
+    yield {
+        "kind": "swap",
+        "topic_id": topic_id_text(found.partition.topic_id),
+        "partition": found.partition.index,
+        "groups": len(found.groups),
+    }
+    for group in found.groups:
+        yield {"kind": "group", "replaced": list(group.replaced)}
+        yield from map(_segment_mark, group.fresh)
+
+
+def _journal(path: str) -> Iterator[Entry]:
+    """Its live records: by both tables, and whether the bytes of their entries are good."""
+    with open(path, "rb", buffering=0) as file:
+
+        def read(count: int, position: int) -> bytes:
+            return os.pread(file.fileno(), count, position)
+
+        try:
+            found = journal.scan(read, os.fstat(file.fileno()).st_size)
+        except FormatError as error:
+            yield _damage(error.position, error.what)
+            return
+        yield {"kind": "journal", "generation": found.generation, "records": len(found.records)}
+        for record in found.records:
+            yield _journal_record(record)
+            for entry, position in record.placed():
+                crc = crc32c(read(entry.length, position))
+                yield {
+                    "kind": "entry",
+                    "topic_id": topic_id_text(entry.partition.topic_id),
+                    "partition": entry.partition.index,
+                    "leader_epoch": entry.leader_epoch,
+                    "base_offset": entry.base_offset,
+                    "next_offset": entry.next_offset,
+                    "segment": entry.segment,
+                    "segment_position": entry.position,
+                    "position": position,
+                    "length": entry.length,
+                    "crc_ok": crc == entry.crc,
+                }
+        for record in found.unread:
+            yield _damage(record.position, f"record {record.sequence} can be read by its second table alone")
+        if found.unknown:
+            yield _damage(0, f"{found.unknown} places where a record was that cannot be read")
+
+
+def _journal_record(record: journal.Record) -> Entry:
+    return {
+        "kind": "record",
+        "position": record.position,
+        "sequence": record.sequence,
+        "length": record.length,
+        "entries": len(record.entries),
+    }
 
 
 _BY_SUFFIX: Final[Mapping[str, Callable[[bytes, Offset], Iterable[Entry]]]] = {
@@ -267,4 +353,5 @@ _BY_NAME: Final[Mapping[str, Callable[[bytes], Iterable[Entry]]]] = {
     names.CHECKPOINT: _checkpoint,
     names.META: _meta,
     names.LOCK: _lock,
+    names.SWAP: _swap,
 }

@@ -11,9 +11,11 @@ from typing import Final, NamedTuple
 
 from riverlog.base.ids import NodeId
 from riverlog.base.units import INT32_MAX, INT64_MAX
+from riverlog.records.checksum import crc32c
 from riverlog.storage.format.errors import FormatError
 
 FORMAT_VERSION: Final = 1
+CRC: Final = "crc32c"
 
 
 class Meta(NamedTuple):
@@ -24,12 +26,21 @@ class Meta(NamedTuple):
 
 
 def encode(meta: Meta) -> bytes:
-    value = {
+    value = _value(meta)
+    crc = crc32c(_text(value))
+    return _text({**value, CRC: f"{crc:08x}"})
+
+
+def _value(meta: Meta) -> dict[str, object]:
+    return {
         "format_version": meta.format_version,
         "cluster_id": meta.cluster_id,
         "node_id": meta.node_id,
         "starts": meta.starts,
     }
+
+
+def _text(value: dict[str, object]) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode("utf-8")
 
 
@@ -45,7 +56,13 @@ def decode(data: bytes | bytearray | memoryview) -> Meta:
     cluster_id = value.get("cluster_id")
     if not isinstance(cluster_id, str) or not cluster_id:
         raise FormatError(0, "no cluster_id")
-    return Meta(cluster_id, NodeId(_number(value, "node_id", INT32_MAX)), _number(value, "starts", INT64_MAX), version)
+    meta = Meta(cluster_id, NodeId(_number(value, "node_id", INT32_MAX)), _number(value, "starts", INT64_MAX), version)
+    if CRC in value:
+        if bytes(data) != encode(meta):
+            raise FormatError(0, f"its {CRC} is not that of its bytes; to change it by hand, take the line {CRC} out")
+    elif unknown := sorted(value.keys() - _value(meta).keys()):
+        raise FormatError(0, f"no {CRC}, and keys that are not known: {', '.join(unknown)}")
+    return meta
 
 
 def json_object(data: bytes | bytearray | memoryview) -> dict[str, object]:

@@ -27,8 +27,8 @@ from riverlog.storage.format import checkpoint, names, partition_metadata
 from riverlog.storage.format.checkpoint import COMPACTED, Checkpoint, FileChecksums, PartitionMark, SegmentMark
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.leader_epochs import EpochEntry, LeaderEpochs
-from riverlog.storage.local.checkpoints import active_mark, segment_mark
 from riverlog.storage.local.checksums import checksums_of
+from riverlog.storage.local.marks import active_mark, segment_mark
 from riverlog.storage.local.opening import take
 from riverlog.storage.local.segments import Segment
 from riverlog.storage.windows import stored_batches

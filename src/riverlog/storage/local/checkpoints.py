@@ -20,21 +20,13 @@ from riverlog.env.clock import Clock
 from riverlog.env.files import Files, replace_file, write_file, write_whole
 from riverlog.records.checksum import crc32c
 from riverlog.state.producers import ProducerEntry
-from riverlog.storage.format import checkpoint, names, partition_metadata, producer_snapshot
-from riverlog.storage.format.checkpoint import (
-    COMPACTED,
-    ActiveMark,
-    Checkpoint,
-    FileChecksums,
-    PartitionMark,
-    SegmentMark,
-)
+from riverlog.storage.format import checkpoint, names, producer_snapshot
+from riverlog.storage.format.checkpoint import Checkpoint, PartitionMark
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.local.checksums import Checksumming
-from riverlog.storage.local.group_commit import Lane
+from riverlog.storage.local.marks import active_mark, empty_mark, file_checksums, segment_mark
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.segments import Segment
-from riverlog.storage.local.waiting import CutWaiter
 
 if TYPE_CHECKING:
     from riverlog.storage.local.engine import LocalEngine
@@ -187,6 +179,8 @@ class Checkpoints:
                 elif epochs_changed or clean or partition.leader_epoch:
                     marks.append(empty_mark(partition))
             self.generation += 1
+            # of one that is offline the journal may hold what its segments do not: the next start has to look
+            clean = clean and all(partition.failure is None for partition in engine.partitions.values())
             await engine.maintenance.run(partial(self._replace, Checkpoint(clean, self.generation, marks)))
             engine.counters.checkpoints += 1
             self.log_starts = {mark.partition: mark.log_start for mark in marks}
@@ -361,47 +355,6 @@ async def timer(clock: Clock, interval_ms: int, event: asyncio.Event) -> None:
     finally:
         sleeping.cancel()
         waiting.cancel()
-
-
-def segment_mark(segment: Segment) -> SegmentMark:
-    """Of a sealed segment."""
-    return SegmentMark(
-        segment.base_offset,
-        segment.size,
-        Offset(segment.next_offset - 1),
-        max(segment.max_timestamp, -1),
-        segment.max_timestamp_offset,
-        segment.created_ms,
-        COMPACTED if segment.compacted else 0,
-        segment.checksums,
-    )
-
-
-def active_mark(segment: Segment) -> ActiveMark:
-    return ActiveMark(
-        segment.created_ms,
-        max(segment.first_timestamp, -1),
-        max(segment.max_timestamp, -1),
-        segment.max_timestamp_offset,
-        segment.bytes_since_entry,
-    )
-
-
-def file_checksums(partition: LocalPartition, epochs: bytes | None) -> FileChecksums:
-    """`epochs`: what is about to be written; None: the file stays. The snapshot's is known once it is encoded."""
-    if not partition.made:
-        return FileChecksums()
-    if epochs is not None:
-        epochs_sum: int | None = crc32c(epochs)
-    else:
-        epochs_sum = partition.mark.file_checksums.epochs if partition.mark is not None else None
-    return FileChecksums(crc32c(partition_metadata.encode(partition.id.topic_id)), epochs_sum)
-
-
-def empty_mark(partition: LocalPartition) -> PartitionMark:
-    """Of a partition of which nothing is known to be synced: only its leader epoch is to be kept."""
-    nothing = Offset(0)
-    return PartitionMark(partition.id, partition.leader_epoch, nothing, nothing, nothing, Position(0))
 
 
 def remove_quietly(files: Files, paths: Sequence[str]) -> None:

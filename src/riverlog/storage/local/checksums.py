@@ -23,6 +23,7 @@ from riverlog.records.checksum import crc32c
 from riverlog.records.header import CRC_START, HEADER_BYTES, OVERHEAD_BYTES
 from riverlog.storage.format import names
 from riverlog.storage.format.checkpoint import Checksums, PartitionMark
+from riverlog.storage.local.damage import note_damage
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.segments import Segment
 
@@ -178,7 +179,7 @@ class Checksumming:
                     sums = await engine.maintenance.run(work.step)
                 except Corruption as error:
                     if self._alive(partition, segment):
-                        self._damaged(partition, segment, error)
+                        note_damage(engine, partition, segment, error.position, error.what)
                     return
                 if sums is not None or not self._alive(partition, segment):
                     break
@@ -189,15 +190,6 @@ class Checksumming:
         if sums is not None and self._alive(partition, segment):
             segment.checksums = sums
             self.changed[partition] = None
-
-    def _damaged(self, partition: LocalPartition, segment: Segment, error: Corruption) -> None:
-        segment.damaged_at = error.position
-        log.error(
-            "%s: %s at position %d: it gets no checksum; `riverlog verify` tells more",
-            segment.log_path,
-            error,
-            error.position,
-        )
 
     def marks(self) -> None:
         """Into the marks of the partitions with what is known now."""

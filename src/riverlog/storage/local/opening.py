@@ -26,9 +26,9 @@ from riverlog.storage.format.checkpoint import Checkpoint, PartitionMark
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.meta import Meta
 from riverlog.storage.local import clean_start
-from riverlog.storage.local.checkpoints import empty_mark
 from riverlog.storage.local.commit_plan import share_work
 from riverlog.storage.local.journal import Journal
+from riverlog.storage.local.marks import empty_mark
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.recovery import Recovered, recover
 from riverlog.storage.local.replay import JournalRead, keep_or_begin, read_journal

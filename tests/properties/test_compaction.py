@@ -251,8 +251,9 @@ def test_the_last_value_of_each_key_is_that_of_the_whole_log(history: list[tuple
             every_aborted += log.aborted[before:]
         if step[0] == "compact":
             check(log, every_aborted)
-    log.roll()
-    for slots in (2, 100, 100):
+    for slots in (2, 100, 100, 3, 100):
+        take(log, ("plain", [(b"filler", b"x")], Compression.NONE))
+        log.roll()
         log.compact(slots)
         log.now_ms += 10_000
         check(log, every_aborted)

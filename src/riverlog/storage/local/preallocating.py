@@ -41,8 +41,9 @@ class Preallocation:
             self._begun[segment] = partition.segment_bytes
             self._wanted.set()
 
-    def sealed(self, segment: Segment) -> None:
-        if self._begun.pop(segment, None) is None and segment.allocated:
+    def sealed(self, partition: LocalPartition, segment: Segment) -> None:
+        """Of one that a process before this one began it is not known whether room was reserved: it is trimmed."""
+        if self._begun.pop(segment, None) is None and (segment.allocated or partition.config.preallocate):
             self._sealed[segment] = None
             self._wanted.set()
 
@@ -92,8 +93,10 @@ class Preallocation:
 
     async def finish(self) -> None:
         """At the end of a clean stop: what is reserved is given back."""
-        segments = [partition.segments[-1] for partition in self.engine.partitions.values() if partition.segments]
-        paths = [segment.log_path for segment in (*segments, *self._sealed) if segment.allocated]
+        paths = [segment.log_path for segment in self._sealed]
+        for partition in self.engine.partitions.values():
+            if partition.segments and (partition.segments[-1].allocated or partition.config.preallocate):
+                paths.append(partition.segments[-1].log_path)
         self._begun, self._sealed = {}, {}
         if paths:
             await self.engine.maintenance.run(partial(trim, self.engine.files, paths))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from riverlog.base.errors import RiverlogError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 looked_at_once: Final = 100  # partitions, before the loop has its turn
+removal_costs: Final = 10  # as much as looks at so many: the active segment may have to be rolled
 
 
 class Upkeep:
@@ -76,7 +77,7 @@ class Upkeep:
     # Called by partitions and by the engine
 
     def sealed(self, partition: LocalPartition, segment: Segment) -> None:
-        self.preallocation.sealed(segment)
+        self.preallocation.sealed(partition, segment)
         self.engine.checkpoints.want()
 
     def late(self, partition: LocalPartition, timestamp_ms: int) -> None:
@@ -113,31 +114,33 @@ class Upkeep:
         while True:
             await timer(clock, settings.retention_check_interval_ms, self._retention_wanted)
             self._retention_wanted.clear()
-            partitions = list(self.engine.partitions.values())
-            for first in range(0, len(partitions), looked_at_once):
-                if first:
+            left = looked_at_once
+            for partition in list(self.engine.partitions.values()):
+                if left <= 0:
                     await _turn()
-                self._look(partitions[first : first + looked_at_once])
+                    left = looked_at_once
+                left -= removal_costs if self._look(partition) else 1
 
     def retain(self) -> None:
         """One look at every partition. Removal itself goes on in the background."""
-        self._look(list(self.engine.partitions.values()))
+        for partition in list(self.engine.partitions.values()):
+            self._look(partition)
 
-    def _look(self, partitions: Iterable[LocalPartition]) -> None:
-        engine = self.engine
-        now_ms = engine.clock.now_ms()
-        for partition in partitions:
-            if partition.failure is not None:
-                continue
-            partition.producers.expire(now_ms, engine.settings.producer_id_expiration_ms)
-            try:
-                self._retain(partition, now_ms)
-            except OSError as error:
-                log.error("retention of %s: %s", partition.name, error)
+    def _look(self, partition: LocalPartition) -> bool:
+        """Whether something was removed of it."""
+        if partition.failure is not None:
+            return False
+        now_ms = self.engine.clock.now_ms()
+        partition.producers.expire(now_ms, self.engine.settings.producer_id_expiration_ms)
+        try:
+            return self._retain(partition, now_ms)
+        except OSError as error:
+            log.error("retention of %s: %s", partition.name, error)
+            return True
 
-    def _retain(self, partition: LocalPartition, now_ms: int) -> None:
+    def _retain(self, partition: LocalPartition, now_ms: int) -> bool:
         if self.engine.compacting.is_swapping(partition):
-            return  # its files are getting their names; the next look is soon enough
+            return False  # its files are getting their names; the next look is soon enough
         facts = [
             SegmentFacts(
                 segment.next_offset,
@@ -164,7 +167,7 @@ class Upkeep:
                 others,
             )
         if not plan.doomed:
-            return
+            return False
         if plan.roll:
             partition.roll(now_ms)
         doomed = partition.drop_first(plan.doomed)
@@ -178,6 +181,7 @@ class Upkeep:
             self.engine.checkpoints.forget(segment)
             self.engine.descriptors.doom(segment)
         self.removal.segments(partition, doomed)
+        return True
 
     async def delete_before(self, partition: LocalPartition, offset: Offset) -> Offset:
         """Kafka's DeleteRecords: up to the high watermark; segments that hold nothing else go with the next retention."""

@@ -73,7 +73,9 @@ def test_after_a_crash_nothing_is_cut(unsynced: Unsynced) -> None:
         assert engine.counters.cut_bytes == 0
         assert not [name for name in world.files.list(f"{DIRECTORY}/topics/rivers-0") if ".cut-" in name]
         assert await values_in(engine, P0) == ["a", "b"]
+        assert FIRST in world.files.reserved
         await world.stop()
+        assert world.files.reserved == {}, "also what a process before this one had reserved"
 
     run(story)
 

@@ -32,6 +32,7 @@ ahead_bytes_max: Final = 32 * MIB  # that were read for readers who have not ask
 readers_ahead_max: Final = 64  # for whom that is done
 readers_known_max: Final = 256  # whose last place is remembered
 drop_lag_bytes: Final = 4 * MIB  # that were sent and are not dropped yet
+credit_ms: Final = 100  # of bytes that were allowed and not read: what a read itself takes counts
 chunk_bytes_min: Final = 64 * KIB  # of one cold read under a limit
 tail_kept_bytes: Final = 64 * MIB  # at the end of a partition that stay in the page cache, whoever read them
 close_behind_bytes: Final = 64 * MIB  # another reader that is no further behind finds what the first one brought
@@ -84,7 +85,7 @@ class Turns:
     def spend(self, size: int) -> None:
         if self._bytes_per_second and size:
             now_ms = self._engine.clock.monotonic_ms()
-            self._paid_ms = max(self._paid_ms, now_ms) + size * 1000 / self._bytes_per_second
+            self._paid_ms = max(self._paid_ms, now_ms - credit_ms) + size * 1000 / self._bytes_per_second
 
     def _serve(self) -> None:
         while self._free and self._lines and self._may_go():

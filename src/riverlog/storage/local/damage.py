@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 def note_damage(engine: LocalEngine, partition: LocalPartition, segment: Segment, position: int, what: str) -> None:
     """The batch at `position` of the segment is bad. Said and counted once; of a segment that has left its partition
-    (removed, compacted, cut) nothing is said."""
+    (removed, compacted), or of a partition that is being cut back, nothing is said."""
     known = segment.damaged_at
-    if not is_current(partition, segment) or (known is not None and known <= position):
+    if partition.failure is not None or not is_current(partition, segment) or (known is not None and known <= position):
         return
     segment.damaged_at = position
     engine.counters.damaged_batches += 1

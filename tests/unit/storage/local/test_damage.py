@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from riverlog.base.errors import ErrorKind
+from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset
 from riverlog.storage.contract import FetchedPartition, Isolation, LogConfig, Read, TopicLog
 from riverlog.storage.local.damage import is_current, note_damage
@@ -140,6 +140,10 @@ def test_damage_is_known_once_and_the_first_place_counts() -> None:
         assert (segment.damaged_at, engine.counters.damaged_batches) == (3 * SIZE, 1)
         note_damage(engine, partition, segment, SIZE, "before it")
         assert (segment.damaged_at, engine.counters.damaged_batches) == (SIZE, 2)
+        partition.failure = RiverlogError(ErrorKind.STORAGE, "it is being cut back")
+        note_damage(engine, partition, segment, 0, "a file that is being cut")
+        assert segment.damaged_at == SIZE
+        partition.failure = None
         (gone,) = partition.drop_first(1)
         assert not is_current(partition, gone)
         note_damage(engine, partition, gone, 0, "of no interest any more")

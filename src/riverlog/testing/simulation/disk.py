@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from riverlog.testing.fakes import CrashableFiles
+from riverlog.testing.inodes import Inode
 from riverlog.testing.simulation.loop import Crashed
 
 
@@ -42,6 +43,12 @@ class SimulatedFiles(CrashableFiles):
             self.faults_come_true += 1
             self._note(f"fault {kind} {path}")
             raise
+
+    def flip(self, path: str, position: int, bit: int) -> None:
+        """A bit of the disk turns over."""
+        node = self._node(path)
+        assert isinstance(node, Inode), path
+        node.flip(position, bit)
 
     def crash(self, *arguments: Any, **more: Any) -> None:
         self.operations_left = -1

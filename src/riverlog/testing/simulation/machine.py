@@ -7,6 +7,7 @@ loss of power, between two callbacks of the loop or in the middle of an operatio
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 from collections.abc import Callable, Coroutine
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset, PartitionId, TopicId, TopicName
-from riverlog.base.units import MIB
+from riverlog.base.units import DAY_MS, MIB
 from riverlog.env.entropy import SeededEntropy
 from riverlog.env.executor import Executor
 from riverlog.storage.answers import unknown
@@ -54,6 +55,7 @@ class Machine:
         self.excused = False  # in this life something was refused by the disk
         self.loop: SimulatedLoop | None = None
         self.flights: list[Any] = []
+        self.feed = asyncio.Lock()  # changes of topics reach an engine one after another, as the broker's feed has them
         below = self.entropy.below
         self.faulty = not below(2)
         self.weak = not below(4)  # topics may ask for page-cache
@@ -86,6 +88,8 @@ class Machine:
             retention_bytes=(-1, 900)[below(2)] if retaining else -1,
             cleanup_delete=not compact or bool(below(2)),
             cleanup_compact=compact,
+            min_cleanable_dirty_ratio=(0.0, 0.5)[below(2)],
+            delete_retention_ms=(0, 2000, DAY_MS)[below(3)],
             file_delete_delay_ms=(0, 500)[below(2)],
             segment_ms=(1000, 3_600_000)[below(2)],
             durability=Durability.PAGE_CACHE if self.weak and below(2) else Durability.FSYNC,
@@ -133,6 +137,7 @@ class Machine:
         loop = self.loop = SimulatedLoop(self.time, self.entropy)
         self.excused = False
         self.flights = []
+        self.feed = asyncio.Lock()
         files.on_crash = loop.kill
         files.resident = bool(below(3))
         way = 9 if final else below(10)
@@ -169,7 +174,24 @@ class Machine:
         if self.excused:
             for model in self.models.values():
                 model.cut()
+        if self.flipping and not below(3):
+            self._flip(below)
         self.time.seconds += below(5000) / 1000
+
+    def _flip(self, below: Callable[[int], int]) -> None:
+        """A bit of a file of one partition turns over while nobody runs."""
+        topic = list(self.topics.values())[below(len(self.topics))]
+        index = below(topic.partition_count)
+        directory = f"{DIRECTORY}/topics/{topic.name}-{index}"
+        if not self.files.exists(directory):
+            return
+        names = [name for name in self.files.list(directory) if self.files.size(f"{directory}/{name}")]
+        if names:
+            path = f"{directory}/{names[below(len(names))]}"
+            position, bit = below(self.files.size(path)), below(8)
+            self.files.flip(path, position, bit)
+            self.models[PartitionId(topic.topic_id, index)].damaged = True
+            self.note(f"flip {path} {position} {bit}")
 
     async def _life(self, steps: int, *, stop: bool) -> bool:
         """True: it was stopped cleanly."""
@@ -202,6 +224,10 @@ class Machine:
             loaded_indexes_max=(1, 256)[below(2)],
             page_cache_unsynced_bytes_max=(500, MIB)[below(2)],
             unsynced_bytes_max=(2000, 64 * MIB)[below(2)],
+            journal_bytes_max=(0, 8 * 4096, 256 * MIB, 256 * MIB)[below(4)],
+            journal_files_min=1 + below(3),
+            cleaner_backoff_ms=(100, 3000)[below(2)],
+            cleaner_dedupe_bytes_max=(64, MIB)[below(2)],  # two keys at a time, or all
         )
         loop = self.loop
         assert loop is not None
@@ -404,37 +430,42 @@ class Machine:
         engine.upkeep.hurry()
 
     async def _configure(self, engine: LocalEngine, topic: TopicLog) -> None:
-        config = self.config()
-        topic = replace(self.topics[topic.name], config=config)
-        self.topics[topic.name] = topic
-        self.note(f"configure {topic.name} {config}")
-        for index in range(topic.partition_count):
-            model = self.models[PartitionId(topic.topic_id, index)]
-            if model.id in engine.partitions:
-                model.unsafe_below = max(model.unsafe_below, engine.partitions[model.id].high.offset)
-            model.configure(config)
-        if topic.topic_id in engine.topics:
-            engine.configure(topic.topic_id, config)
+        async with self.feed:
+            config = self.config()
+            if topic.name not in self.topics:
+                return
+            topic = replace(self.topics[topic.name], config=config)
+            self.topics[topic.name] = topic
+            self.note(f"configure {topic.name} {config}")
+            for index in range(topic.partition_count):
+                model = self.models[PartitionId(topic.topic_id, index)]
+                if model.id in engine.partitions:
+                    model.unsafe_below = max(model.unsafe_below, engine.partitions[model.id].high.offset)
+                model.configure(config)
+            if topic.topic_id in engine.topics:
+                engine.configure(topic.topic_id, config)
 
     async def _more_partitions(self, engine: LocalEngine, topic: TopicLog) -> None:
-        topic = self.topics[topic.name]
-        if topic.partition_count < partitions_max:
-            topic = replace(topic, partition_count=topic.partition_count + 1)
-            self._set_topic(topic)
-            await engine.open_topic(topic)
+        async with self.feed:
+            topic = self.topics[topic.name]
+            if topic.partition_count < partitions_max:
+                topic = replace(topic, partition_count=topic.partition_count + 1)
+                self._set_topic(topic)
+                await engine.open_topic(topic)
 
     async def _remake(self, engine: LocalEngine, topic: TopicLog) -> None:
         """Deleted, and at once made again under the old name."""
-        if (found := self.topics.pop(topic.name, None)) is None:
-            return
-        topic = found
-        for index in range(topic.partition_count):
-            id = PartitionId(topic.topic_id, index)
-            del self.models[id], self.senders[id]
-            self.positions.pop(id, None)
-        fresh = self.make_topic(topic.name)
-        await engine.delete_topic(topic.topic_id)
-        await engine.open_topic(fresh)
+        async with self.feed:
+            if (found := self.topics.pop(topic.name, None)) is None:
+                return
+            topic = found
+            for index in range(topic.partition_count):
+                id = PartitionId(topic.topic_id, index)
+                del self.models[id], self.senders[id]
+                self.positions.pop(id, None)
+            fresh = self.make_topic(topic.name)
+            await engine.delete_topic(topic.topic_id)
+            await engine.open_topic(fresh)
 
     async def _look(self, engine: LocalEngine, id: PartitionId) -> None:
         self._marks(engine, id)

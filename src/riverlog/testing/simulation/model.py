@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from riverlog.base.ids import PartitionId
+from riverlog.base.units import INT64_MAX
 from riverlog.storage.contract import Durability, LogConfig, Watermarks
 
 
@@ -164,7 +165,7 @@ class PartitionModel:
         self.high_told = marks.high_watermark
 
     def _may_come(self, offset: int, marks: Watermarks) -> bool:
-        return self.damaged and offset >= marks.log_start
+        return self.damaged and marks.log_start <= offset < marks.log_end
 
     def _check_ends(self, marks: Watermarks, *, clean: bool) -> None:
         if marks.leader_epoch < self.epoch + (0 if clean else 1):
@@ -183,6 +184,13 @@ class PartitionModel:
         last: dict[bytes | None, int] = {}
         for offset, seen in there.items():
             last[seen.key] = max(last.get(seen.key, -1), offset)
+        heard = {known.value for known in self.known.values()}
+        for offset, known in self.known.items():
+            if known.tombstone:  # it takes those before it along, and goes in the end
+                last[known.key] = max(last.get(known.key, -1), offset)
+        for value, sent in self.sent.items():
+            if sent.tombstone and value not in heard:
+                last[sent.key] = INT64_MAX  # perhaps it was there
         for offset, known in self.known.items():
             if known.promise is Promise.NOTHING or offset < marks.log_start:
                 continue

@@ -168,7 +168,8 @@ class GroupCommit:
         synced = [partition for partition, way in zip(chosen, ways, strict=True) if way is not Way.JOURNAL]
         if journaled and (untaken := self._start_journal(lane, journaled)):
             self._counters.journal_full += 1
-            synced = [partition for partition in chosen if partition in set(untaken) or partition in set(synced)]
+            left_to_journal = set(journaled).difference(untaken)
+            synced = [partition for partition in chosen if partition not in left_to_journal]
         self._start_segments(lane, synced)
         if self._running[lane]:
             self._counters.commits += 1

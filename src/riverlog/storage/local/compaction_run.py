@@ -78,6 +78,7 @@ class CompactionRun:
         started_ms = clock.monotonic_ms()
         if partition.swapped:
             await self._settle()
+        await self._forget_manifest()
         passes, full = 0, True
         while full:
             plan = self.compacting.plan(partition)
@@ -181,9 +182,9 @@ class CompactionRun:
             index_interval_bytes=config.index_interval_bytes,
         )
         pending: list[Replaced] = []
-        size = count = 0
+        first = size = count = 0  # `first`: of the segments that are not swapped yet
         for group in group_segments([facts_of(segment) for segment in segments], config):
-            replaced = await self._thin_group(segments[group.start : group.stop], segments, thinning)
+            replaced = await self._thin_group(segments[group.start : group.stop], segments[first:], thinning)
             if replaced is None:
                 continue
             pending.append(replaced)
@@ -191,7 +192,7 @@ class CompactionRun:
             count += len(replaced.fresh)
             if size >= swap_bytes_min or count >= swap_segments_max:
                 await self._swap(pending)
-                pending, size, count = [], 0, 0
+                pending, first, size, count = [], group.stop, 0, 0
         if pending:
             await self._swap(pending)
         self._records_in += thinning.records
@@ -204,9 +205,10 @@ class CompactionRun:
             )
 
     async def _thin_group(
-        self, group: Sequence[Segment], segments: Sequence[Segment], thinning: Thinning
+        self, group: Sequence[Segment], left: Sequence[Segment], thinning: Thinning
     ) -> Replaced | None:
-        """Writes what stays of a group. None: it is a segment of which nothing goes."""
+        """Writes what stays of a group. None: it is a segment of which nothing goes. `left` are those that must stay as they
+        are meanwhile."""
         partition, on_thread = self.partition, self.compacting.on_thread
         last_offset = Offset(group[-1].next_offset - 1)
         thinning.begin_group(last_offset)
@@ -223,13 +225,13 @@ class CompactionRun:
                     keep = windows.is_resident(slice_bytes)
                     kept_slices, slices = kept_slices + keep, slices + 1
                     done = await on_thread(partial(thin_slice, windows, thinning, writer, keep))
-                    self._check(segments)
+                    self._check(left)
                     await self.compacting.pay(done.moved_bytes)
             finally:
                 self.engine.descriptors.give_back(segment)
         writer.keep_pages = 2 * kept_slices >= slices
         fresh = await on_thread(partial(writer.finish, last_offset, thinning.transactions.take_needed()))
-        self._check(segments)
+        self._check(left)
         self._written |= dict.fromkeys(writer.bases)
         self._writer = None
         if len(group) == len(fresh) == 1 and is_same(group[0], fresh[0]):
@@ -348,6 +350,11 @@ class CompactionRun:
                 self._check()
                 await self.engine.clock.sleep(retry_s)
                 self._check()
+        await self._forget_manifest()
+
+    async def _forget_manifest(self) -> None:
+        """It was removed, durably: it must not come back and take new files, which have the old ones' names, for its own."""
+        await self.compacting.on_thread(partial(self.engine.files.sync_directory, self.partition.directory))
 
 
 def facts_of(segment: Segment) -> SegmentFacts:

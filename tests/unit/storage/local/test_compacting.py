@@ -17,6 +17,7 @@ from riverlog.storage.contract import Isolation, Read
 from riverlog.storage.format.names import INDEX, LOG, TIME_INDEX
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.time_index import TimeIndex
+from riverlog.storage.local import compaction_run
 from riverlog.storage.local.engine import LocalEngine
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import P0, content, fetched_one, settled
@@ -110,6 +111,27 @@ def test_segments_become_fewer_and_their_files_are_whole() -> None:
         assert last_values(await records_in_log(again)).keys() == {b"k0", b"k1", b"k2"}
         assert again.partitions[P0].segments[0].compacted
         assert again.partitions[P0].cleaned_offset > 0
+        await world.stop()
+
+    run(story)
+
+
+def test_a_large_run_swaps_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction_run, "swap_bytes_min", 500)
+
+    async def story() -> None:
+        world = world_of()
+        engine = await world.start()
+        await fill(engine, 40)
+        before = last_values(await records_in_log(engine))
+        renamed = sum(one.kind == "rename" and one.path.endswith("/swap") for one in world.files.operations)
+        assert await compact(world) is not None
+        assert sum(one.kind == "rename" and one.path.endswith("/swap") for one in world.files.operations) > renamed + 3
+        assert last_values(await records_in_log(engine)) == before
+        await world.kill(Unsynced.LOST)
+        engine = await world.start()
+        assert last_values(await records_in_log(engine)) == before
+        assert not [name for name in files_of(world) if name == "swap"]
         await world.stop()
 
     run(story)

@@ -152,7 +152,7 @@ class Upkeep:
         plan = plan_retention(
             facts,
             log_start=partition.log_start,
-            high_watermark=partition.high.offset,
+            high_watermark=min(partition.high.offset, partition.synced.offset),  # a hole before what is synced would be damage
             now_ms=now_ms,
             config=partition.config,
         )

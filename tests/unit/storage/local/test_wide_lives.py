@@ -34,7 +34,10 @@ class Lives:
         self.faulty = bool(seed % 2)
         topic = TopicLog(topic_id=TOPIC.topic_id, name=TOPIC.name, partition_count=2, config=self.config())
         self.world = LocalWorld([topic], self.settings(seed))
-        self.known: dict[PartitionId, dict[int, str]] = {P0: {}, P1: {}}  # acknowledged with acks=all, or seen by a reader
+        self.known: dict[PartitionId, dict[int, str]] = {
+            P0: {},
+            P1: {},
+        }  # acknowledged with acks=all, or seen by a reader
         self.starts = {P0: 0, P1: 0}
         self.epochs = {P0: -1, P1: -1}
         self.count = 0

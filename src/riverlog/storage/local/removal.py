@@ -110,6 +110,7 @@ class Removal:
     async def _rename_doomed(self) -> None:
         """The new log starts are durable first: else some segments might come back after a crash, and leave a hole."""
         engine = self.engine
+        asked = {id(one) for one in self._doomed}  # what comes while it is written is the next one's
         try:
             await engine.checkpoints.write()
         except (OSError, RiverlogError) as error:
@@ -119,7 +120,7 @@ class Removal:
         while ready:
             share, ready = ready[:renamed_at_a_time], ready[renamed_at_a_time:]
             await self._rename(share)
-        if self._doomed:
+        if self._doomed and all(id(one) in asked for one in self._doomed):
             self._retry_due_ms = engine.clock.monotonic_ms() + retry_ms
             log.error(
                 "%s and %d more: nothing is removed before its log start is in a checkpoint",

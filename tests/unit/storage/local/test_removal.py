@@ -7,6 +7,8 @@ import errno
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from riverlog.base.ids import Offset, PartitionId, TopicId, TopicName
 from riverlog.base.units import DAY_MS
 from riverlog.storage.contract import LogConfig, TopicLog
@@ -183,3 +185,32 @@ def test_directories_have_a_thread_of_their_own() -> None:
         await world.stop()
 
     run(story)
+
+
+def test_what_comes_while_a_checkpoint_is_written_waits_for_the_next_and_no_longer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(2, retention_ms=1000, file_delete_delay_ms=0)])
+        world.clock.advance(DAY_MS)
+        engine = await world.start()
+        first, second = engine.partitions.values()
+        await fill_old(engine, 2)
+        await engine.checkpoints.write()
+        write, looked = engine.checkpoints.write, False
+
+        async def written(**more: Any) -> None:
+            nonlocal looked
+            await write(**more)
+            if not looked:
+                looked = True
+                engine.upkeep._look(second)  # as if it had come after the capture
+
+        engine.checkpoints.write = written  # type: ignore[method-assign,assignment]
+        engine.upkeep._look(first)
+        await until(lambda: looked and not engine.upkeep.removal.waiting)  # the clock stands still
+        assert [files(world, index) for index in range(2)] == [[f"{1:020d}.log"]] * 2
+        await world.stop()
+
+    run(story)
+    assert "nothing is removed" not in caplog.text

@@ -907,13 +907,15 @@ cdef struct Slot:
 
 cdef enum:
     SLOT_BYTES = 24
+    SLOTS_FIRST = 1024
 
 
 cdef class OffsetMap:
-    """One thread at a time: a map has one user."""
+    """One thread at a time: a map has one user. It grows by doubling, so that few keys are found in the processor's caches."""
 
     cdef Slot* slots
     cdef Py_ssize_t slot_count
+    cdef Py_ssize_t slots_max
     cdef Py_ssize_t size
     cdef readonly Py_ssize_t capacity
     cdef uint64_t k0
@@ -931,10 +933,11 @@ cdef class OffsetMap:
             raise MemoryError()
         self.k0 = read_little_endian(words)
         self.k1 = read_little_endian(words + 8)
-        self.slot_count = slots
+        self.slots_max = slots
+        self.slot_count = min(slots, SLOTS_FIRST)
         self.capacity = slots * 3 // 4
         self.size = 0
-        self.slots = <Slot*> calloc(<size_t> slots, SLOT_BYTES)
+        self.slots = <Slot*> calloc(<size_t> self.slot_count, SLOT_BYTES)
         if self.slots == NULL:
             raise MemoryError()
 
@@ -962,14 +965,36 @@ cdef class OffsetMap:
         cdef Hashed hashed = siphash(self.k0, self.k1, data, size)
         cdef Slot* slot = self.find(hashed)
         if slot.place == 0:
-            if self.size >= self.capacity:
-                return False
+            if self.size >= self.slot_count * 3 // 4:
+                if self.slot_count >= self.slots_max or not self.grow():
+                    return False
+                slot = self.find(hashed)
             slot.low = hashed.low
             slot.high = hashed.high
             self.size += 1
         elif slot.place > offset:
             return True
         slot.place = offset + 1
+        return True
+
+    cdef bint grow(self) noexcept nogil:
+        """Twice the slots, or as many as there may be. False: there is no memory."""
+        cdef Py_ssize_t before = self.slot_count
+        cdef Py_ssize_t at
+        cdef Slot* old = self.slots
+        cdef Hashed hashed
+        cdef Py_ssize_t wanted = before * 2 if before <= self.slots_max // 2 else self.slots_max
+        cdef Slot* fresh = <Slot*> calloc(<size_t> wanted, SLOT_BYTES)
+        if fresh == NULL:
+            return False
+        self.slots = fresh
+        self.slot_count = wanted
+        for at in range(before):
+            if old[at].place != 0:
+                hashed.low = old[at].low
+                hashed.high = old[at].high
+                self.find(hashed)[0] = old[at]
+        free(old)
         return True
 
     def get(self, key):

@@ -112,7 +112,8 @@ def keyed_hash(key: bytes, data: Buffer) -> tuple[int, int]:
 
 class OffsetMap:
     """Key -> the largest offset that it was put with. Holds `capacity` keys in `slots` slots of 24 bytes, three quarters
-    of them: at most 32 bytes a key. Keys are known by a keyed hash of 128 bits alone."""
+    of them: 32 bytes a key (the compiled one grows up to there, and has half as much again while it does). Keys are
+    known by a keyed hash of 128 bits alone."""
 
     def __init__(self, slots: int, key: bytes) -> None:
         if slots < 2:

@@ -140,7 +140,7 @@ class CompactionRun:
         """The last offset of each key from `start` on, as far as memory reaches; and all aborted transactions from the first
         segment on."""
         settings, partition, on_thread = self.engine.settings, self.partition, self.compacting.on_thread
-        memory = settings.cleaner_dedupe_bytes_max // max(1, settings.cleaner_threads)
+        memory = settings.cleaner_dedupe_bytes_max // max(1, settings.cleaner_threads) * 2 // 3  # it grows by doubling
         slots = max(2, min(memory // KEY_SLOT_BYTES, (end - start) * 4 // 3 + 2))
         offset_map = OffsetMap(slots, partition.world.entropy.token_bytes(16))
         bases = [one.base_offset for one in partition.segments if one.base_offset >= segments[0].base_offset]

@@ -180,7 +180,7 @@ def test_a_reader_of_an_old_segment_goes_on() -> None:
 
 def test_more_keys_than_memory_take_more_passes() -> None:
     async def story() -> None:
-        settings = replace(NO_CLEANER, cleaner_dedupe_bytes_max=8 * 24)  # 6 keys
+        settings = replace(NO_CLEANER, cleaner_dedupe_bytes_max=12 * 24)  # 6 keys
         world = LocalWorld([compacted_topic()], settings)
         engine = await world.start()
         await fill(engine, 60, keys=20)

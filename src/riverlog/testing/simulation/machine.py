@@ -274,6 +274,7 @@ class Machine:
                     except RiverlogError as error:
                         if not self.excused and not model.damaged:
                             raise Violation("unreadable", f"{model.id}: {error.message}") from error
+                        model.forget_behind(partition.log_end)
                         continue
                     if partition.failure is None:
                         model.recovered(engine.watermarks(model.id), there, clean=not self.epochs_rise)

@@ -164,6 +164,11 @@ class PartitionModel:
         self.epoch = marks.leader_epoch
         self.high_told = marks.high_watermark
 
+    def forget_behind(self, log_end: int) -> None:
+        """Flipped bits behind the last checkpoint are cut off as a torn write would be."""
+        if self.damaged:
+            self.known = {offset: known for offset, known in self.known.items() if offset < log_end}
+
     def _may_come(self, offset: int, marks: Watermarks) -> bool:
         return self.damaged and marks.log_start <= offset < marks.log_end
 
@@ -197,7 +202,9 @@ class PartitionModel:
             if (found := there.get(offset)) is not None:
                 if found.value != known.value:
                     raise Violation("replaced", f"{self.id}: {found} where {known} was")
-            elif not (self.compacted and (known.tombstone or last.get(known.key, -1) > offset)):
+            elif offset >= marks.log_end or not (
+                self.compacted and (known.tombstone or last.get(known.key, -1) > offset)
+            ):
                 raise Violation("lost", f"{self.id}: {known} at {offset} is gone; {marks}")
 
     def _check_order(self, there: Mapping[int, Seen]) -> None:

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset, PartitionId, Position
 from riverlog.env.clock import Clock
-from riverlog.env.files import Files, replace_file, write_file, write_whole
+from riverlog.env.files import Files, replace_file
 from riverlog.records.checksum import crc32c
-from riverlog.state.producers import ProducerEntry
-from riverlog.storage.format import checkpoint, names, producer_snapshot
+from riverlog.storage.format import checkpoint, names
 from riverlog.storage.format.checkpoint import Checkpoint, PartitionMark
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.local.checksums import Checksumming
 from riverlog.storage.local.marks import active_mark, empty_mark, file_checksums, segment_mark
 from riverlog.storage.local.partition import LocalPartition
+from riverlog.storage.local.saving import Saving, save_all, sync_directories
 from riverlog.storage.local.segments import Segment
 
 if TYPE_CHECKING:
@@ -33,70 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+looked_at_once: Final = 128  # partitions that one turn of the loop looks at
 spacing_s: Final = 1.0  # between two checkpoints that rolled segments ask for
-
-
-@dataclass(slots=True, kw_only=True)
-class Saving:
-    """What a thread writes for one partition before a checkpoint may speak of it."""
-
-    partition: LocalPartition
-    mark: PartitionMark
-    indexes: list[tuple[Segment, str, bytes, int]]  # segment, path, new bytes, where they go
-    entries: list[tuple[Segment, int, int]]  # how many entries are saved then
-    epochs: bytes | None
-    producers: list[ProducerEntry]
-
-    @property
-    def fresh_epochs_path(self) -> str:
-        """Until the loop gives it its name: with the topic's id, because a topic of the same name may have taken the
-        directory's path meanwhile."""
-        topic_id = self.mark.partition.topic_id.hex()
-        return f"{self.partition.directory}/{names.LEADER_EPOCHS}.{topic_id}{names.TEMPORARY}"
-
-
-def save(files: Files, savings: Sequence[Saving]) -> None:
-    """On a thread. Raises OSError. By paths: where the topic was deleted meanwhile, nothing that is written is of harm to one
-    that was made under its name (`_after_deletion`)."""
-    for saving in savings:
-        if saving.partition.failure is not None:
-            continue
-        try:
-            save_one(files, saving)
-        except FileNotFoundError:
-            if saving.partition.failure is None:  # else its topic was deleted meanwhile, which is no news to others
-                raise
-
-
-def save_one(files: Files, saving: Saving) -> None:
-    directory = saving.partition.directory
-    for _, path, data, position in saving.indexes:
-        file = files.open(path, create=True)
-        try:
-            write_whole(file, data, position)
-            file.truncate(position + len(data))
-            file.sync()
-        finally:
-            file.close()
-    if saving.producers:
-        name = names.segment_file_name(saving.mark.recovery_offset, names.SNAPSHOT)
-        content = producer_snapshot.encode(saving.producers)
-        replace_file(files, f"{directory}/{name}", content)
-        sums = saving.mark.file_checksums._replace(snapshot=crc32c(content))
-        saving.mark = saving.mark._replace(file_checksums=sums)
-    if saving.epochs is not None:
-        write_file(files, saving.fresh_epochs_path, saving.epochs)
-    if saving.indexes:
-        files.sync_directory(directory)
-
-
-def sync_directories(files: Files, directories: Sequence[str]) -> None:
-    """On a thread. Raises OSError; one that is gone needs nothing."""
-    for directory in directories:
-        try:
-            files.sync_directory(directory)
-        except FileNotFoundError:
-            continue
 
 
 class Checkpoints:
@@ -153,17 +90,19 @@ class Checkpoints:
         """Raises OSError, or RiverlogError where a sync failed on the way; the old checkpoint is good then."""
         async with self.busy:
             engine = self.engine
-            savings = [
-                self._capture(partition)
-                for partition in engine.partitions.values()
-                if partition.failure is None and self._is_behind(partition)
-            ]
+            savings: list[Saving] = []
+            async for partitions in self._slices():
+                savings += [
+                    self._capture(partition)
+                    for partition in partitions
+                    if partition.failure is None and self._is_behind(partition)
+                ]
             await self._synced(savings)
             savings = [saving for saving in savings if saving.partition.failure is None]
             if savings:
-                await engine.maintenance.run(partial(self._save, savings))
+                renamed = await engine.maintenance.run(partial(save_all, engine.files, engine.directory, savings))
                 savings = self._alive(savings)
-                renamed = self._rename_epochs(savings)
+                renamed += await self._rename_epochs(savings)
                 if renamed:
                     await engine.maintenance.run(partial(sync_directories, engine.files, renamed))
                     savings = self._alive(savings)
@@ -171,13 +110,14 @@ class Checkpoints:
             self._leftovers = []
             self.checksums.marks()
             marks: list[PartitionMark] = []
-            for partition in engine.partitions.values():
-                if partition.mark is not None:
-                    if partition.mark.leader_epoch != partition.leader_epoch:
-                        partition.mark = partition.mark._replace(leader_epoch=partition.leader_epoch)
-                    marks.append(partition.mark)
-                elif epochs_changed or clean or partition.leader_epoch:
-                    marks.append(empty_mark(partition))
+            async for partitions in self._slices():
+                for partition in partitions:
+                    if partition.mark is not None:
+                        if partition.mark.leader_epoch != partition.leader_epoch:
+                            partition.mark = partition.mark._replace(leader_epoch=partition.leader_epoch)
+                        marks.append(partition.mark)
+                    elif epochs_changed or clean or partition.leader_epoch:
+                        marks.append(empty_mark(partition))
             self.generation += 1
             # of one that is offline the journal may hold what its segments do not: the next start has to look
             clean = clean and all(partition.failure is None for partition in engine.partitions.values())
@@ -190,19 +130,18 @@ class Checkpoints:
             for saving in savings:
                 saving.partition.swapped = False
 
+    async def _slices(self) -> AsyncIterator[Sequence[LocalPartition]]:
+        """All partitions, some at a time, each of which is one of the engine's: everything else that is due comes between."""
+        partitions = list(self.engine.partitions.values())
+        for first in range(0, len(partitions), looked_at_once):
+            if first:
+                await turn()
+            known = self.engine.partitions
+            yield [one for one in partitions[first : first + looked_at_once] if known.get(one.id) is one]
+
     def _replace(self, content: Checkpoint) -> None:
         """On a thread."""
         replace_file(self.engine.files, f"{self.engine.directory}/{names.CHECKPOINT}", checkpoint.encode(content))
-
-    def _save(self, savings: Sequence[Saving]) -> None:
-        """On a thread. A directory that a deletion has renamed is no error."""
-        files = self.engine.files
-        for saving in savings:
-            try:
-                save(files, [saving])
-            except FileNotFoundError:
-                if saving.partition.failure is None:
-                    raise
 
     def _alive(self, savings: Sequence[Saving]) -> list[Saving]:
         """Those whose partitions were not deleted meanwhile, and have not failed."""
@@ -225,12 +164,17 @@ class Checkpoints:
             if partition.directory == directory and saving.mark.recovery_offset not in partition.snapshot_offsets:
                 partition.snapshot_offsets.append(saving.mark.recovery_offset)
 
-    def _rename_epochs(self, savings: Sequence[Saving]) -> list[str]:
+    async def _rename_epochs(self, savings: Sequence[Saving]) -> list[str]:
         """On the loop, so that a deletion comes before or after. Gives the directories that are to be synced."""
         renamed: list[str] = []
         for saving in savings:
-            if saving.epochs is not None and saving.partition.failure is None:
-                directory = saving.partition.directory
+            if saving.epochs is None:
+                continue
+            if renamed and len(renamed) % looked_at_once == 0:
+                await turn()
+            partition = saving.partition
+            if partition.failure is None and self.engine.partitions.get(partition.id) is partition:
+                directory = partition.directory
                 self.engine.files.rename(saving.fresh_epochs_path, f"{directory}/{names.LEADER_EPOCHS}")
                 renamed.append(directory)
         return renamed
@@ -344,6 +288,14 @@ class Checkpoints:
             del self._loaded[oldest]
             if oldest.saved or oldest.time_index is None:  # else somebody appends to it again: it is the active one
                 oldest.index = oldest.time_index = None
+
+
+async def turn() -> None:
+    """Everything else that is due comes first."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    loop.call_soon(lambda: None if done.done() else done.set_result(None))
+    await done
 
 
 async def timer(clock: Clock, interval_ms: int, event: asyncio.Event) -> None:

@@ -291,7 +291,20 @@ def raise_epochs(
         kept = clean and (one is None or one.clean)
         partition.leader_epoch = LeaderEpoch(known if kept else known + 1)
         if partition.made and partition.failure is None:
-            partition.unsaved_epochs = partition.epochs.assign(partition.leader_epoch, partition.log_end)
+            raised = partition.epochs.assign(partition.leader_epoch, partition.log_end)
+            partition.unsaved_epochs = raised and not mark_tells(partition, mark, one)
+
+
+def mark_tells(partition: LocalPartition, mark: PartitionMark | None, one: Recovered | None) -> bool:
+    """Whether the new epoch in the partition's mark is enough for the next start: nothing lies behind the mark, so the
+    epoch begins where it ends. The file is written once the mark moves, because its checksum is another one then."""
+    return (
+        mark is not None
+        and one is not None
+        and not (one.scanned_bytes or one.cut_bytes or one.replayed_bytes)
+        and mark.file_checksums.epochs is not None
+        and (mark.recovery_offset, mark.log_start) == (partition.log_end, partition.log_start)
+    )
 
 
 async def open_topic(engine: LocalEngine, topic: TopicLog) -> None:

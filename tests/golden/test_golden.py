@@ -117,7 +117,7 @@ def test_kafkas_text_files() -> None:
 
 def test_a_segment_with_every_codec() -> None:
     records = [(1_700_000_000_000 + at, b"key-%d" % at, b"value-%d" % at, [("h", b"x")]) for at in range(3)]
-    with open(HERE / "segment.log", "rb", buffering=0) as file:
+    with open(HERE / "segment-batches", "rb", buffering=0) as file:
         headers = []
         for batch in stored_batches(file):
             assert batch.crc_ok
@@ -135,7 +135,7 @@ def test_a_segment_with_every_codec() -> None:
     index = OffsetIndex.decode(content("segment.index"), Offset(0))
     positions = [entry.position for entry in index]
     assert [entry.offset for entry in index] == [5, 8, 11, 14]
-    assert [read_header(content("segment.log"), at).base_offset for at in positions] == [3, 6, 9, 12]
+    assert [read_header(content("segment-batches"), at).base_offset for at in positions] == [3, 6, 9, 12]
     assert list(TimeIndex.decode(content("segment.timeindex"), Offset(0))) == [(1_700_000_000_002, 2)]
 
 

@@ -39,6 +39,14 @@ LONG_FILES: Final[dict[str, tuple[int, str]]] = {
         411,
         "the trivial twin: the whole contract in one file, to be read beside it",
     ),
+    "src/riverlog/storage/partition_check.py": (
+        415,
+        "one walk over one partition: what each of its files must agree with",
+    ),
+    "src/riverlog/storage/repair.py": (
+        492,
+        "one order, told from what is damaged to what the checkpoint says afterwards",
+    ),
     "src/riverlog/testing/conformance/log_engine.py": (
         580,
         "one suite: every promise of the contract as a test",

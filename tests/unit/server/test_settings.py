@@ -94,6 +94,24 @@ def test_no_limit_is_brought_to_one() -> None:
     assert settings.connections_idle_ms_max > 0
 
 
+def test_the_cleaners_settings() -> None:
+    names = {
+        "log.cleaner.enable": "false",
+        "log.cleaner.threads": "2",
+        "log.cleaner.dedupe.buffer.size": "1048576",
+        "log.cleaner.io.max.bytes.per.second": "1.5E6",
+        "log.cleaner.backoff.ms": "0",
+    }
+    storage = load(None, names).storage
+    assert (storage.cleaner_enable, storage.cleaner_threads, storage.cleaner_dedupe_bytes_max) == (False, 2, 1048576)
+    assert (storage.cleaner_io_bytes_per_second_max, storage.cleaner_backoff_ms) == (1.5e6, 0)
+    unlimited = load(None, {"log.cleaner.io.max.bytes.per.second": "1.7976931348623157E308"}).storage
+    assert unlimited.cleaner_io_bytes_per_second_max > 1e300
+    for text in ("0", "-1", "nan", "fast"):
+        with pytest.raises(SettingsError, match="a number above 0"):
+            load(None, {"log.cleaner.io.max.bytes.per.second": text})
+
+
 def test_a_setting_may_reach_broker_and_engine() -> None:
     settings = load(None, {"producer.id.expiration.ms": "5000", "riverlog.durability": "page-cache"})
     assert settings.broker.producer_id_expiration_ms == settings.storage.producer_id_expiration_ms == 5000

@@ -155,7 +155,7 @@ def _engine(broker: Broker) -> Iterator[Family]:
     counters: Any = getattr(broker.engine, "counters", None)
     if counters is None:
         return
-    gauges = {"unsynced_bytes", "offline_partitions"}
+    gauges = {"unsynced_bytes", "offline_partitions", "dirty_ratio_max"}
     for one in fields(counters):
         kind = "gauge" if one.name in gauges else "counter"
         name = f"riverlog_engine_{one.name}" + ("" if kind == "gauge" else "_total")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset, Position
 from riverlog.env.files import File, Files
 from riverlog.records.batch import first_record_at_or_after, max_timestamp_of, records_of
@@ -19,6 +20,7 @@ from riverlog.storage.format.names import TIME_INDEX
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.segment import Found, find_timestamp
 from riverlog.storage.format.time_index import TimeIndex
+from riverlog.storage.local.damage import is_current
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.reading import further, load_index, walk_bytes
 from riverlog.storage.local.segments import Segment
@@ -38,10 +40,34 @@ class Place(NamedTuple):
     log_start: Offset
 
 
+class _Replaced(Exception):
+    """The segment that was searched is none of the partition's any more: compaction or retention took it meanwhile, and
+    its files may be another's."""
+
+
 async def offset_for_time(
     engine: LocalEngine, partition: LocalPartition, timestamp_ms: int
 ) -> TimestampedOffset | None:
     """The first visible record with that timestamp or a later one."""
+    while True:
+        try:
+            return await _offset_for_time(engine, partition, timestamp_ms)
+        except _Replaced:
+            continue
+
+
+async def offset_of_max_timestamp(engine: LocalEngine, partition: LocalPartition) -> TimestampedOffset | None:
+    """The visible record with the largest timestamp; of several the first."""
+    while True:
+        try:
+            return await _offset_of_max_timestamp(engine, partition)
+        except _Replaced:
+            continue
+
+
+async def _offset_for_time(
+    engine: LocalEngine, partition: LocalPartition, timestamp_ms: int
+) -> TimestampedOffset | None:
     after = -1
     while (segment := _next_segment(partition, after, timestamp_ms)) is not None:
         after = segment.base_offset
@@ -51,8 +77,7 @@ async def offset_for_time(
     return None
 
 
-async def offset_of_max_timestamp(engine: LocalEngine, partition: LocalPartition) -> TimestampedOffset | None:
-    """The visible record with the largest timestamp; of several the first."""
+async def _offset_of_max_timestamp(engine: LocalEngine, partition: LocalPartition) -> TimestampedOffset | None:
     best: TimestampedOffset | None = None
     seen: set[int] = set()
     while True:
@@ -94,14 +119,24 @@ async def _search(
     look: Callable[[Files, Place], TimestampedOffset | None],
 ) -> TimestampedOffset | None:
     limit = partition.visible_bytes(segment)
-    file = engine.descriptors.borrow(segment)
+    try:
+        file = engine.descriptors.borrow(segment)
+    except OSError as error:  # its topic was deleted meanwhile, or the disk refuses
+        message = f"{partition.name} could not be read: {error}"
+        raise partition.failure or RiverlogError(ErrorKind.STORAGE, message) from None
     place = Place(segment, file, segment.index, segment.time_index, limit, partition.log_start)
     try:
         found = await engine.readers.run(lambda: look(engine.files, place))
-    except FormatError as error:
-        raise error.at(segment.log_path) from None
+    except (FormatError, RiverlogError) as error:
+        if partition.failure is None and not is_current(partition, segment):
+            raise _Replaced from None
+        raise error.at(segment.log_path) if isinstance(error, FormatError) else error from None
     finally:
         engine.descriptors.give_back(segment)
+    if partition.failure is not None:
+        raise partition.failure
+    if not is_current(partition, segment):
+        raise _Replaced
     if found is None:
         return None
     return found._replace(leader_epoch=partition.epochs.epoch_of(found.offset))

@@ -178,6 +178,41 @@ def test_a_reader_of_an_old_segment_goes_on() -> None:
     run(story)
 
 
+def test_a_search_by_time_that_compaction_overtakes_begins_again() -> None:
+    async def story() -> None:
+        world = world_of()
+        engine = await world.start()
+        for number in range(40):
+            await put(engine, (f"k{number % 3}", "v" * 60), time=1000 + number)
+        threads, overtaken = engine.readers, []
+
+        class Overtaking:
+            def run(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+                return asyncio.ensure_future(self._run(work))
+
+            async def _run(self, work: Callable[[], Any]) -> Any:
+                found = await threads.run(work)
+                if not overtaken:
+                    overtaken.append(await compact(world))
+                return found
+
+            def close(self) -> None:
+                threads.close()
+
+        engine.readers = Overtaking()
+        found = await engine.offset_for_time(P0, 1000)
+        assert overtaken[0] is not None
+        records = await records_in_log(engine)
+        assert found is not None
+        assert (found.offset, found.timestamp_ms) == (records[0].offset, records[0].timestamp_ms)
+        newest = await engine.offset_of_max_timestamp(P0)
+        assert newest is not None
+        assert newest.offset == 39
+        await world.stop()
+
+    run(story)
+
+
 def test_more_keys_than_memory_take_more_passes() -> None:
     async def story() -> None:
         settings = replace(NO_CLEANER, cleaner_dedupe_bytes_max=12 * 24)  # 6 keys

@@ -1,9 +1,11 @@
 """From the files of a partition's directory to a partition that can be served. Runs on a thread, before anybody sees it.
 
 Invariants: no byte before the recovery point is read, but where an index is missing; what is cut off is saved first; what
-is kept was synced before it is served. A bad batch at or behind the recovery point is a torn write and is cut off; files
-that end before it, or batches that are bad before it, are damage: the partition stays offline, others do not notice.
-Not here: which partitions there are and the leader epoch's durability (`engine.py`).
+is kept was synced before it is served. A bad batch at or behind the recovery point is a torn write: it is cut off, and the
+journal gives back what was durable. Files that end before it or are gone, batches that are bad before it, a bad batch that
+good ones follow where no checkpoint tells, and what the journal alone should have and has not, are damage: the partition stays
+offline, others do not notice.
+Not here: which partitions there are and the leader epoch's durability (`opening.py`), the journal (`replay.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.segment import Stop, scan
 from riverlog.storage.format.time_index import TimeIndex
 from riverlog.storage.local.committing import sync_or_distrust
+from riverlog.storage.local.holes import goes_on, refuse_gone
 from riverlog.storage.local.partition import LocalPartition, Place
 from riverlog.storage.local.replay import JournalRead, Replaying
 from riverlog.storage.local.salvage import remove_indexes, save_bytes, set_aside
@@ -158,7 +161,8 @@ class Recovery:
         expected = Offset(-1)
         first = True
         if mark is not None:
-            dropped = bool(bases) and active < bases[0] <= mark.log_start  # by an earlier start that came no further
+            following = bases[0] if bases else mark.recovery_offset
+            dropped = active < following <= mark.log_start  # by an earlier start that came no further
             if mark.recovery_position and active not in bases and not dropped:
                 raise Corruption(
                     f"{partition.directory}/{names.segment_file_name(active, names.LOG)}", 0, "the file is gone"
@@ -170,6 +174,7 @@ class Recovery:
             self.cut_bytes += set_aside(self.files, partition.directory, bases, self.now_ms)
             self.clean = False
             bases = ()
+        refuse_gone(partition.directory, sealed.values(), bases, active, partition.log_start)
         for at, base_offset in enumerate(bases):
             segment = Segment(partition.directory, base_offset, self.now_ms)
             known = sealed.get(base_offset)
@@ -186,7 +191,7 @@ class Recovery:
                 segment.compacted = bool(known.flags & COMPACTED)
                 segment.checksums = known.checksums
             else:
-                whole = self._scan(segment, expected if not first else Offset(-1))
+                whole = self._scan(segment, expected if not first else Offset(-1), bases[at + 1 :])
                 follows = at + 1 < len(bases) and segment.size and bases[at + 1] == segment.next_offset
                 if not whole and not follows:  # no batch is missing where the next segment goes on
                     if segment.size or not partition.segments:
@@ -213,10 +218,10 @@ class Recovery:
         self.partition.segments.append(segment)
         self.partition.bases.append(segment.base_offset)
 
-    def _scan(self, segment: Segment, expected: Offset) -> bool:
+    def _scan(self, segment: Segment, expected: Offset, later: Sequence[Offset]) -> bool:
         """Takes in what is good of a segment, from the recovery point on where it holds it; cuts the rest off. False:
         something was cut, and nothing that comes after it counts. `expected` -1: any offset may come first."""
-        partition, mark = self.partition, self.mark
+        mark = self.mark
         file = self.files.open(segment.log_path)
         try:
             size = file.size()
@@ -227,12 +232,13 @@ class Recovery:
                 if size < trusted:
                     raise Corruption(segment.log_path, size, f"the file ends, {trusted} bytes were synced")
                 self._load_indexes(segment, file)
-                if self.clean and size == trusted and segment.size == trusted:
-                    return True
+                if size == trusted == segment.size:
+                    return True  # nothing came after the recovery point
             if segment.size:
                 expected = segment.next_offset
             elif expected < 0 or segment.base_offset > expected:
-                if expected >= 0 and not partition.config.cleanup_compact and trusted == 0:
+                gap = self._may_have_gaps(segment) and (mark is None or segment.base_offset <= mark.recovery_offset)
+                if expected >= 0 and trusted == 0 and not gap:
                     self._cut(segment, file, size, f"offset {segment.base_offset} where {expected} is next")
                     return False
                 expected = segment.base_offset
@@ -241,6 +247,10 @@ class Recovery:
             self.touched.append(segment.log_path)
             if what is None:
                 return True
+            if mark is None and not (later and later[0] == segment.next_offset and segment.size):
+                end = segment.next_offset
+                if goes_on(self.files, self.partition.directory, file, segment.size, end, later):
+                    raise Corruption(segment.log_path, segment.size, f"{what}, and good batches follow")
             self._cut(segment, file, size, what)
             return False
         finally:
@@ -248,12 +258,19 @@ class Recovery:
 
     def scan_batches(self, segment: Segment, file: File, size: int, expected: Offset, trusted: int) -> str | None:
         """From `segment.size` to the end. Gives what is wrong there, if anything."""
-        partition = self.partition
-        gaps = partition.config.cleanup_compact
-        next_offset: Offset | None = expected if not gaps else None
+        mark = self.mark
+        compacted = self._may_have_gaps(segment)
+        next_offset: Offset | None = expected
         leader_epoch, count = -1, scan_bytes
         while segment.size < size:
-            window = file.read_at(min(count, size - segment.size), segment.size)
+            known = segment.size < trusted
+            gaps = compacted and (known or not self._is_behind(segment))
+            if gaps and not segment.size:
+                next_offset = None
+            elif mark is not None and segment.size == trusted > 0:
+                next_offset = mark.recovery_offset
+            limit = trusted if known else size
+            window = file.read_at(min(count, limit - segment.size), segment.size)
             self.scanned_bytes += len(window)
             found = scan(window, Position(segment.size), next_offset, leader_epoch=leader_epoch, allow_gaps=gaps)
             for _, header in found.batches:
@@ -261,13 +278,21 @@ class Recovery:
             next_offset, leader_epoch = found.next_offset, found.leader_epoch
             if found.stop is Stop.END:
                 count = scan_bytes
-            elif found.stop is Stop.TORN and segment.size + found.bytes_needed <= size:
+            elif found.stop is Stop.TORN and segment.size + found.bytes_needed <= limit:
                 count = max(scan_bytes, found.bytes_needed)
             else:
                 if segment.size < trusted:
                     raise Corruption(segment.log_path, segment.size, found.what)
                 return found.what
         return None
+
+    def _may_have_gaps(self, segment: Segment) -> bool:
+        """Compaction is, or was, at work there."""
+        return self.partition.config.cleanup_compact or self.partition.cleaned_offset > segment.base_offset
+
+    def _is_behind(self, segment: Segment) -> bool:
+        """No compaction can have been there: it touches nothing from the recovery segment on."""
+        return self.mark is not None and segment.base_offset >= self.mark.recovery_segment
 
     def _take(self, segment: Segment, header: BatchHeader) -> None:
         partition = self.partition
@@ -407,7 +432,7 @@ class Recovery:
         if mark is not None:
             for segment in segments:
                 segment.saved = segment.base_offset < mark.recovery_segment and segment is not segments[-1]
-        if not self.clean:
+        if not self.clean and (self.touched or mark is None or mark.active is None):  # else its mark says that all is synced
             for path in (*self.touched, f"{partition.directory}/{names.PARTITION_METADATA}"):
                 file = self.files.open(path)
                 try:

@@ -132,8 +132,7 @@ def test_a_cut_brings_nothing_back_that_retention_took(durability: Durability, r
         engine = await world.start()
         for value in "abcde":
             await appended(engine, [append_of(P0, value, timestamps=[5])])
-        if durability is Durability.FSYNC:
-            await engine.checkpoints.write()
+        await engine.checkpoints.write()
         world.files.inject("sync", f"{PARTITION}/{5:020d}.log", errno.EIO)
         engine.upkeep.retain()
         if removed:

@@ -68,7 +68,7 @@ class _Segment:
     ended: bool = True
     offset_at: int | None = None  # of the batch at the recovery position, or the next offset where that is the end
     gaps: bool = False  # compaction took batches out
-    log_crc: int = 0  # of the whole file, where `ended`
+    log_crc: int = 0  # of the whole file, where `ended` and the checkpoint has one
 
 
 @dataclass(slots=True, kw_only=True)
@@ -197,6 +197,7 @@ def _segment(
     base_offset, recovery, mark = segment.base_offset, partition.recovery, partition.mark
     path = partition.path_of(base_offset, names.LOG)
     known = partition.mark_of(base_offset)
+    summed = known is not None and known.checksums is not None
     segment.gaps = partition.gaps or (known is not None and bool(known.flags & checkpoint.COMPACTED))
     expected: Offset = base_offset
     if before is not None and before.ended and before.next_offset is not None and before.next_offset != base_offset:
@@ -222,7 +223,8 @@ def _segment(
                 times.batch(header.max_timestamp, header.base_offset, header.last_offset)
                 expected, leader_epoch = Offset(header.next_offset), header.leader_epoch
                 segment.last_offset = header.last_offset
-                segment.log_crc = crc32c(batch.data, segment.log_crc)
+                if summed:
+                    segment.log_crc = crc32c(batch.data, segment.log_crc)
         except FormatError as error:
             segment.ended = False
             is_note = recovery.may_repair(base_offset, error.position)

@@ -82,11 +82,15 @@ class _Work:
     segments: list[_Segment] = field(default_factory=list)
     epochs: LeaderEpochs | None = None
     missing: bool = False
+    metadata_ok: bool = True
 
     @property
     def is_sound(self) -> bool:
         return (
-            not self.missing and self.epochs is not None and not any(one.regions or one.stale for one in self.segments)
+            not self.missing
+            and self.metadata_ok
+            and self.epochs is not None
+            and not any(one.regions or one.stale for one in self.segments)
         )
 
     def path(self, base_offset: int, suffix: str = names.LOG) -> str:
@@ -200,6 +204,9 @@ def _look(files: Files, directory: str, mark: PartitionMark) -> _Work:
     if not files.exists(directory):
         work.missing = True
         return work
+    metadata = f"{directory}/{names.PARTITION_METADATA}"
+    expected_metadata = partition_metadata.encode(mark.partition.topic_id)
+    work.metadata_ok = files.exists(metadata) and files.read(metadata) == expected_metadata
     try:
         content = files.read(f"{directory}/{names.LEADER_EPOCHS}")
         noted = mark.file_checksums.epochs
@@ -246,6 +253,7 @@ class _Repair:
         """The mark as it is afterwards."""
         if self.work.missing:
             return self._missing()
+        self._metadata()
         epochs = self.work.epochs or self._epochs_of_batches()
         self._batch_epoch = lambda offset: max(epochs.epoch_of(Offset(offset)), 0)
         segments = self.work.segments
@@ -273,6 +281,14 @@ class _Repair:
     def _size(self, segment: _Segment) -> int:
         path = self.work.path(segment.expected.base_offset)
         return self.files.size(path) if self.files.exists(path) else 0
+
+    def _metadata(self) -> None:
+        if self.work.metadata_ok:
+            return
+        path = f"{self.work.directory}/{names.PARTITION_METADATA}"
+        self.losses.append(Loss(path, 0, 0, 0, 0, "it is damaged or gone: made again"))
+        if self.order is not None:
+            replace_file(self.files, path, partition_metadata.encode(self.work.mark.partition.topic_id))
 
     # A directory that is gone
 

@@ -245,6 +245,21 @@ def test_leader_epochs_are_made_again_of_the_batches(data: Path) -> None:
     assert problems(data) == []
 
 
+@pytest.mark.parametrize("how", ["gone", "flipped"])
+def test_metadata_is_made_again_by_what_the_catalog_says(data: Path, how: str) -> None:
+    path = partition(data) / names.PARTITION_METADATA
+    content = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        flip(path, 0)
+    assert problems(data)
+    (loss,) = mend(data, Order.SKIP, topic_ids={"flights": TOPIC.topic_id})
+    assert (loss.path, loss.size) == (str(path), 0)
+    assert path.read_bytes() == content
+    assert problems(data) == []
+
+
 @pytest.mark.parametrize("order", list(Order))
 def test_a_directory_that_is_gone_is_accepted_as_lost_when_told(data: Path, order: Order) -> None:
     shutil.rmtree(partition(data, 1))

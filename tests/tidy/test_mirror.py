@@ -21,6 +21,7 @@ DECLARED_UNTESTED: Final[dict[str, str]] = {
     "testing/kafka_client": "a tool of tests: tests/process runs on it",
     "testing/recording_engine": "a tool of tests: tests/unit/broker runs on it",
     "testing/simulation/command": "tests/unit/testing/simulation/test_run.py and tests/unit/cli run it",
+    "testing/simulation/deeds": "as the machine",
     "testing/simulation/machine": "tests/simulation runs a thousand of its histories, and finds what is broken on purpose",
     "testing/simulation/readers": "as the machine",
     "testing/simulation/senders": "as the machine",

@@ -1,8 +1,8 @@
 """Functions over buffers: the compiled ones where they were built, else their readable twin. Same names, same results.
 
-`reference.py`, `thinning.py` and `checking.py` are the specification, `compiled.pyx` the fast twin; one suite of tests runs
-on both. The choice is made once, by whether the extension can be imported; who needs one of the two (a test, a benchmark)
-imports it by its name.
+`reference.py`, `offset_map.py`, `thinning.py` and `checking.py` are the specification, `compiled.pyx` the fast twin; one suite of
+tests runs on both. The choice is made once, by whether the extension can be imported; who needs one of the two (a test, a
+benchmark) imports it by its name.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ try:
     )
 except ImportError:
     from riverlog.kernels.checking import check_batches
+    from riverlog.kernels.offset_map import OffsetMap
     from riverlog.kernels.reference import (
         encode_records,
         first_at_or_after,
@@ -59,7 +60,6 @@ except ImportError:
         write_varlongs,
     )
     from riverlog.kernels.thinning import (
-        OffsetMap,
         map_records,
         map_window,
         rebase_records,

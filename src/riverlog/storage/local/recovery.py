@@ -161,7 +161,7 @@ class Recovery:
         expected = Offset(-1)
         first = True
         if mark is not None:
-            following = bases[0] if bases else mark.recovery_offset
+            following = next((base for base in bases if base > active), mark.recovery_offset)
             dropped = active < following <= mark.log_start  # by an earlier start that came no further
             if mark.recovery_position and active not in bases and not dropped:
                 raise Corruption(

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from riverlog.base.errors import Corruption
 from riverlog.base.ids import Offset
 from riverlog.base.units import MIB
 from riverlog.env.files import File, Files
-from riverlog.kernels import WalkEnd, walk_batches
+from riverlog.kernels import Checked, WalkEnd, check_batches
 from riverlog.records.checksum import crc32c
-from riverlog.records.header import CRC_START, HEADER_BYTES, OVERHEAD_BYTES
+from riverlog.records.header import HEADER_BYTES, OVERHEAD_BYTES
 from riverlog.storage.format import names
 from riverlog.storage.format.checkpoint import Checksums, PartitionMark
 from riverlog.storage.local.damage import note_damage
@@ -64,31 +63,31 @@ class SegmentSum:
         count = min(window_bytes, left)
         drop = not self.keep_pages and not self._file.resident(position, count)
         window = self._file.read_at(count, position)
-        batches = walk_batches(window)
-        if not batches.end and batches.stopped is WalkEnd.BATCH_CUT and count < left:
+        checked = check_batches(window, 0, self._next_offset, self._leader_epoch, self._dense)
+        if not checked.end and checked.stopped is WalkEnd.BATCH_CUT and count < left:
             count = min(int.from_bytes(window[8:12], "big") + OVERHEAD_BYTES, left)
             window = self._file.read_at(count, position)
-            batches = walk_batches(window)
-        if not batches.end or (batches.stopped is not WalkEnd.END and position + len(window) >= self._size):
-            raise Corruption(self._path + names.LOG, position + batches.end, "no whole batch")
-        self._check(memoryview(window), position, batches.positions, batches.sizes, batches.crcs)
-        expected, leader_epoch = self._next_offset, self._leader_epoch
-        columns = batches.positions, batches.base_offsets, batches.last_offset_deltas, batches.leader_epochs
-        for at, base_offset, delta, epoch in zip(*columns, strict=True):
-            if base_offset < expected or (self._dense and base_offset != expected) or epoch < leader_epoch:
-                what = f"offset {base_offset} of leader epoch {epoch} where {expected} of {leader_epoch} is next"
-                raise Corruption(self._path + names.LOG, position + at, what)
-            expected, leader_epoch = base_offset + delta + 1, epoch
-        self._next_offset, self._leader_epoch = expected, leader_epoch
-        self._crc = crc32c(memoryview(window)[: batches.end], self._crc)
-        self._position = position + batches.end
+            checked = check_batches(window, 0, self._next_offset, self._leader_epoch, self._dense)
+        ended = checked.stopped in (WalkEnd.BATCH_CUT, WalkEnd.HEADER_CUT) and position + len(window) < self._size
+        if not checked.end or (checked.stopped is not WalkEnd.END and not ended):
+            raise Corruption(self._path + names.LOG, position + checked.end, self._what(checked))
+        self._next_offset, self._leader_epoch = checked.next_offset, checked.leader_epoch
+        self._crc = crc32c(memoryview(window)[: checked.end], self._crc)
+        self._position = position + checked.end
         if drop:
-            self._file.advise_dontneed(position, batches.end)
+            self._file.advise_dontneed(position, checked.end)
 
-    def _check(self, window: memoryview, position: int, *columns: Iterable[int]) -> None:
-        for at, size, crc in zip(*columns, strict=True):
-            if crc32c(window[at + CRC_START : at + size]) != crc:
-                raise Corruption(self._path + names.LOG, position + at, "the CRC of a batch is not that of its bytes")
+    def _what(self, checked: Checked) -> str:
+        if checked.stopped is WalkEnd.CRC:
+            return "the CRC of a batch is not that of its bytes"
+        if checked.stopped is WalkEnd.HEADER:
+            offset, epoch = (
+                (checked.next_offset, checked.leader_epoch)
+                if checked.batches
+                else (self._next_offset, self._leader_epoch)
+            )
+            return f"an offset or an epoch that cannot be where {offset} of {epoch} is next"
+        return "no whole batch"
 
     def _whole(self, path: str) -> int | None:
         try:

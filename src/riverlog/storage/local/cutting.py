@@ -19,7 +19,7 @@ from riverlog.base.ids import LeaderEpoch, Offset
 from riverlog.env.files import Files, replace_file, write_whole
 from riverlog.records.checksum import crc32c
 from riverlog.storage.format import names
-from riverlog.storage.local.committing import Pending, release
+from riverlog.storage.local.committing import Pending, release, sync_or_distrust
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.recovery import recover
 from riverlog.storage.local.replay import Found, read_journal
@@ -138,7 +138,7 @@ def cut_files(files: Files, directory: str, base_offset: int, position: int, tou
         file = files.open(f"{directory}/{names.segment_file_name(Offset(base_offset), names.LOG)}")
         try:
             file.truncate(position)
-            file.sync()
+            sync_or_distrust(file)
         finally:
             file.close()
     for other in touched:
@@ -159,6 +159,6 @@ def read_part(files: Files, path: str, count: int, position: int) -> bytes:
 def sync_file(files: Files, path: str) -> None:
     file = files.open(path)
     try:
-        file.sync()
+        sync_or_distrust(file)
     finally:
         file.close()

@@ -5,7 +5,7 @@ commit starts as soon as something is pending and its lane is free; what arrives
 with somebody waiting go in the first lane, all others in the second, so that bulk never delays those who wait. What nobody
 waits for at all, neither a producer nor a reader, may be asked for `later`: it gathers for some milliseconds first. Each lane
 has its own thread to sync on, and shares more of them where many files are touched.
-Not here: what a partition does with its new durable end (`partition.py`), how a way is chosen (`commit_plan.py`).
+Not here: a partition's part in a commit (`committing.py`), how a way is chosen (`commit_plan.py`), the ring (`journal.py`).
 """
 
 from __future__ import annotations

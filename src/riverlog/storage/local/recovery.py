@@ -12,31 +12,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from riverlog.base.errors import Corruption, RiverlogError
 from riverlog.base.ids import LeaderEpoch, Offset, Position
-from riverlog.base.units import MIB
 from riverlog.env.files import File, write_file
-from riverlog.records.header import BATCH_HEADER, HEADER_BYTES, BatchHeader
+from riverlog.records.header import BatchHeader
 from riverlog.state.producers import Producers
-from riverlog.storage.format import leader_epochs, names, partition_metadata, producer_snapshot
+from riverlog.storage.format import leader_epochs, names, partition_metadata
 from riverlog.storage.format.checkpoint import COMPACTED, PartitionMark
 from riverlog.storage.format.errors import FormatError
-from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.segment import Stop, scan
-from riverlog.storage.format.time_index import TimeIndex
 from riverlog.storage.local.committing import sync_or_distrust
 from riverlog.storage.local.holes import goes_on, refuse_gone
 from riverlog.storage.local.partition import LocalPartition, Place
 from riverlog.storage.local.replay import JournalRead, Replaying
+from riverlog.storage.local.restoring import load_indexes, restore_producers, scan_bytes
 from riverlog.storage.local.salvage import remove_indexes, save_bytes, set_aside
 from riverlog.storage.local.segments import Segment
 from riverlog.storage.local.swaps import finish_swaps, is_cleaned
 
 log = logging.getLogger(__name__)
-
-scan_bytes: Final = MIB  # that are read at a time
 
 
 class Recovered(NamedTuple):
@@ -167,7 +163,7 @@ class Recovery:
                 raise Corruption(
                     f"{partition.directory}/{names.segment_file_name(active, names.LOG)}", 0, "the file is gone"
                 )
-            self._restore_producers(bases, mark.recovery_offset)
+            restore_producers(self, bases, mark.recovery_offset)
         bases = self._drop_before_start(bases)
         if mark is not None and bases and bases[0] > mark.recovery_offset:
             log.warning("%s: offset %d where %d is next", partition.directory, bases[0], mark.recovery_offset)
@@ -231,7 +227,7 @@ class Recovery:
                 trusted = mark.recovery_position
                 if size < trusted:
                     raise Corruption(segment.log_path, size, f"the file ends, {trusted} bytes were synced")
-                self._load_indexes(segment, file)
+                load_indexes(self, segment, file)
                 if size == trusted == segment.size:
                     return True  # nothing came after the recovery point
             if segment.size:
@@ -308,80 +304,6 @@ class Recovery:
             if header.producer_id >= 0:  # what came before is in the snapshot
                 partition.producers.apply(header, Offset(header.base_offset), self.now_ms)
 
-    def _load_indexes(self, segment: Segment, file: File) -> None:
-        """Of the segment with the recovery point: its indexes up to there are synced. Where they cannot be used the
-        segment is scanned from its beginning."""
-        mark = self.mark
-        assert mark is not None
-        position = mark.recovery_position
-        if not position:
-            return
-        try:
-            index = OffsetIndex.decode(self.files.read(segment.index_path), segment.base_offset)
-            times = TimeIndex.decode(self.files.read(segment.time_index_path), segment.base_offset)
-        except (FormatError, OSError) as error:
-            log.warning("%s: no use of its indexes (%s); it is read from the beginning", segment.log_path, error)
-            return
-        index.truncate_to_position(Position(position))
-        times.truncate_to(mark.recovery_offset)
-        last = index.last
-        if last is not None and last.offset >= mark.recovery_offset:
-            log.warning("%s: its index does not fit; it is read from the beginning", segment.log_path)
-            return
-        segment.index, segment.time_index = index, times
-        segment.saved_entries, segment.saved_times = len(index), len(times)
-        segment.size = position
-        segment.next_offset = mark.recovery_offset
-        segment.bytes_since_entry = position - (last.position if last is not None else 0)
-        if (active := mark.active) is not None:
-            segment.created_ms, segment.first_timestamp = active.created_ms, active.first_timestamp
-            segment.max_timestamp, segment.max_timestamp_offset = active.max_timestamp, active.max_timestamp_offset
-            segment.bytes_since_entry = active.bytes_since_entry
-            return
-        if (newest := times.last) is not None:
-            segment.max_timestamp, segment.max_timestamp_offset = newest
-        head = file.read_at(HEADER_BYTES, 0)
-        if len(head) == HEADER_BYTES:
-            segment.first_timestamp = BatchHeader._make(BATCH_HEADER.unpack(head)).max_timestamp
-
-    def _restore_producers(self, bases: Sequence[Offset], offset: Offset) -> None:
-        """The snapshot at the recovery point; there is none where no producer was known."""
-        partition = self.partition
-        if offset not in partition.snapshot_offsets:
-            partition.producers.clear(offset)
-            return
-        path = f"{partition.directory}/{names.segment_file_name(offset, names.SNAPSHOT)}"
-        try:
-            partition.producers.restore(producer_snapshot.decode(self.files.read(path)), offset)
-        except FormatError as error:
-            log.warning("%s; the producers are read from the segments", error.at(path).message)
-            self._rebuild_producers(bases, offset)
-
-    def _rebuild_producers(self, bases: Sequence[Offset], end: Offset) -> None:
-        """From all batches before `end`: their headers are walked."""
-        partition = self.partition
-        assert self.mark is not None
-        partition.producers.clear()
-        sizes = {segment.base_offset: segment.size for segment in self.mark.segments}
-        sizes[self.mark.recovery_segment] = self.mark.recovery_position
-        for base_offset in bases:
-            segment = Segment(partition.directory, base_offset, self.now_ms)
-            segment.size = sizes.get(base_offset, 0)
-            file = self.files.open(segment.log_path)
-            try:
-                at, count = 0, scan_bytes
-                while at < segment.size:
-                    window = file.read_at(min(count, segment.size - at), at)
-                    found = scan(window, Position(at), check_crc=False, allow_gaps=True)
-                    for _, header in found.batches:
-                        partition.producers.apply(header, Offset(header.base_offset), self.now_ms)
-                    if not found.batches and (found.stop is not Stop.TORN or count >= segment.size - at):
-                        raise Corruption(segment.log_path, at, found.what)
-                    at, count = found.position, max(scan_bytes, found.bytes_needed)
-            finally:
-                file.close()
-        partition.producers.next_offset = end
-
     # Cutting
 
     def _cut(self, segment: Segment, file: File, size: int, what: str) -> None:
@@ -432,7 +354,9 @@ class Recovery:
         if mark is not None:
             for segment in segments:
                 segment.saved = segment.base_offset < mark.recovery_segment and segment is not segments[-1]
-        if not self.clean and (self.touched or mark is None or mark.active is None):  # else its mark says that all is synced
+        if not self.clean and (
+            self.touched or mark is None or mark.active is None
+        ):  # else its mark says that all is synced
             for path in (*self.touched, f"{partition.directory}/{names.PARTITION_METADATA}"):
                 file = self.files.open(path)
                 try:

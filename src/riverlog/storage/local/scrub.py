@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 window_bytes_max: Final = MIB
 window_bytes_min: Final = 64 * KIB
-rest_s: Final = 60.0  # before the first round, and where a round had nothing to do
+rest_s: Final = 60.0  # before each round
 partitions_per_step: Final = 1_000  # that are looked through before others have their turn
 
 
@@ -73,17 +73,16 @@ class Scrubber:
                 counters.damaged_batches,
             )
             segments = await self._round()
-            if not segments:
-                await clock.sleep(rest_s)
-                continue
-            counters.scrub_rounds += 1
-            log.info(
-                "scrubbed %d segments, %s in %d s; damage found meanwhile: %d",
-                segments,
-                format_bytes(counters.scrubbed_bytes - bytes_before),
-                (clock.monotonic_ms() - started_ms) // 1000,
-                counters.damaged_batches - damaged_before,
-            )
+            if segments:
+                counters.scrub_rounds += 1
+                log.info(
+                    "scrubbed %d segments, %s in %d s; damage found meanwhile: %d",
+                    segments,
+                    format_bytes(counters.scrubbed_bytes - bytes_before),
+                    (clock.monotonic_ms() - started_ms) // 1000,
+                    counters.damaged_batches - damaged_before,
+                )
+            await clock.sleep(rest_s)  # also after a round: little data would be read over and over
 
     async def _round(self) -> int:
         """Every sealed segment once; gives how many there were."""

@@ -26,6 +26,7 @@ from riverlog.storage.local.removal import Removal
 from riverlog.storage.local.retention import SegmentFacts, future_segment, plan_retention
 from riverlog.storage.local.scrub import Scrubber
 from riverlog.storage.local.segments import Segment
+from riverlog.storage.local.settling import Need
 
 if TYPE_CHECKING:
     from riverlog.storage.local.engine import LocalEngine
@@ -47,6 +48,7 @@ class Upkeep:
         self._retention_wanted = asyncio.Event()
         self._late: dict[TopicId, int] = {}
         self._future = Seldom(HOUR_MS)
+        self._settling: dict[LocalPartition, None] = {}  # retention waits for the sync of their segments
         self._checkpoint: asyncio.Task[RiverlogError | OSError | None] | None = None  # that runs
         self._next_checkpoint: asyncio.Task[RiverlogError | OSError | None] | None = None
         self._timers: list[asyncio.Task[None]] = []
@@ -152,7 +154,7 @@ class Upkeep:
         plan = plan_retention(
             facts,
             log_start=partition.log_start,
-            high_watermark=min(partition.high.offset, partition.synced.offset),  # a hole before what is synced would be damage
+            high_watermark=partition.high.offset,
             now_ms=now_ms,
             config=partition.config,
         )
@@ -166,7 +168,7 @@ class Upkeep:
                 (future.newest_ms - now_ms) // 1000,
                 others,
             )
-        if not plan.doomed:
+        if not plan.doomed or self._must_settle(partition, facts[plan.doomed - 1].next_offset):
             return False
         if plan.roll:
             partition.roll(now_ms)
@@ -181,6 +183,22 @@ class Upkeep:
             self.engine.checkpoints.forget(segment)
             self.engine.descriptors.doom(segment)
         self.removal.segments(partition, doomed)
+        return True
+
+    def _must_settle(self, partition: LocalPartition, end: int) -> bool:
+        """Whether segments before `end` are not synced yet: a hole before what is synced would be damage. They are, and
+        then retention looks again."""
+        if partition.synced.offset >= end:
+            return False
+        if partition not in self._settling:
+            self._settling[partition] = None
+
+            def settled(error: RiverlogError | None = None) -> None:
+                self._settling.pop(partition, None)
+                if error is None:
+                    self._retention_wanted.set()
+
+            self.engine.commit.settling.want(Need({partition: Offset(end)}, settled, settled))
         return True
 
     async def delete_before(self, partition: LocalPartition, offset: Offset) -> Offset:

@@ -31,10 +31,6 @@ LONG_FILES: Final[dict[str, tuple[int, str]]] = {
         419,
         "one owner of one partition's state: append, ends, segments",
     ),
-    "src/riverlog/storage/local/recovery.py": (
-        411,
-        "one story from the checkpoint to the log end, told in order",
-    ),
     "src/riverlog/storage/memory.py": (
         411,
         "the trivial twin: the whole contract in one file, to be read beside it",

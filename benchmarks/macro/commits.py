@@ -1,7 +1,8 @@
 """One commit of the local engine, and plain `fdatasync` beside it, in a process of their own.
 
-An `append` with acks ALL to so many partitions is one commit; its time is that from the call to the answer, with nothing
-else running. The plain loop writes as many bytes to one file and syncs it. `python -m benchmarks.macro.commits DIRECTORY
+An `append` with acks ALL to so many partitions writes their batches, and is one commit then; `appends` are the times of the
+call, `commits` those from its return to the answer, with nothing else running. The plain loop writes as many bytes to one
+file in one call and syncs it. `python -m benchmarks.macro.commits DIRECTORY
 PARTITIONS COUNT` prints the times as JSON."""
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ run_seconds_max: Final = 300.0
 class Times(NamedTuple):
     """Milliseconds, a commit each."""
 
+    appends: list[float]
     commits: list[float]
     plain: list[float]
 
@@ -63,13 +65,14 @@ async def measure(directory: Path, partitions: int, count: int) -> Times:
     data = wire.batch([b"x" * (batch_bytes - len(record) - 2)], timestamp_ms=time.time_ns() // 1_000_000)
     header = BatchHeader._make(BATCH_HEADER.unpack_from(data))
     appends = [Append(PartitionId(TOPIC_ID, index), data, header) for index in range(partitions)]
-    commits: list[float] = []
-    plain: list[float] = []
+    found = Times([], [], [])
+    plain = data * partitions
     file = os.open(directory / "plain", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         for number in range(-warm_up, count):
             started = time.perf_counter()
             answers = engine.append(appends, Acks.ALL)
+            appended = time.perf_counter()
             if isinstance(answers, Awaitable):
                 answers = await answers
             ended = time.perf_counter()
@@ -77,15 +80,16 @@ async def measure(directory: Path, partitions: int, count: int) -> Times:
                 if isinstance(answer, Refused):
                     raise answer.error
             if number >= 0:
-                commits.append((ended - started) * 1e3)
+                found.appends.append((appended - started) * 1e3)
+                found.commits.append((ended - appended) * 1e3)
                 started = time.perf_counter()
-                os.pwrite(file, data, number * len(data))
+                os.pwrite(file, plain, number * len(plain))
                 os.fdatasync(file)
-                plain.append((time.perf_counter() - started) * 1e3)
+                found.plain.append((time.perf_counter() - started) * 1e3)
     finally:
         os.close(file)
         await engine.close()
-    return Times(commits, plain)
+    return found
 
 
 def main() -> int:

@@ -349,7 +349,7 @@ def simulate(
     *,
     seed: Annotated[int | None, _option("--seed", help="One history.")] = None,
     seeds: Annotated[str | None, _option("--seeds", help="Many: A..B, both of them.")] = None,
-    steps: Annotated[int, _option("--steps", help="How much is done in each [default: 80].")] = 80,
+    steps: Annotated[int, _option("--steps", help="How much is done in each [default: 60].")] = 60,
     verbose: Annotated[bool, _option("--verbose", help="Print every event.")] = False,
 ) -> int:
     """Run the log engine on a simulated machine that crashes, and check every promise. For those who change it."""

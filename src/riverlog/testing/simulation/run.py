@@ -14,7 +14,7 @@ from typing import Final
 from riverlog.testing.simulation.machine import Machine
 from riverlog.testing.simulation.model import Violation
 
-steps_default: Final = 80
+steps_default: Final = 60
 tail_lines: Final = 25
 
 

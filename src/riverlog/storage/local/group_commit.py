@@ -76,6 +76,7 @@ class GroupCommit:
         self.settling = Settling(files, settler, counters, self._settled)
         self.journal: Journal | None = None  # made when the start is over
         self.journal_files_min = 0
+        self.files_at_once_max = 1 << 30  # partitions whose files one commit may hold open
         self._start_is_due = False
         self._gathering: dict[LocalPartition, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -208,6 +209,8 @@ class GroupCommit:
         for partition in partitions:
             if partition.syncing:
                 continue  # its settling ends in some milliseconds, and starts us
+            if len(commit) >= self.files_at_once_max:
+                break  # the others' turn comes with the end of this one
             del self._waiting[lane][partition]
             try:
                 commit.append(begin_segments(partition))

@@ -234,6 +234,7 @@ async def begin_journal(engine: LocalEngine, read: JournalRead) -> None:
     )
     await maintenance.run(journal.begin)
     engine.commit.journal = journal
+    engine.commit.files_at_once_max = max(1, engine.descriptors.limit // 4)
     engine.commit.journal_files_min = settings.journal_files_min if settings.journal_bytes_max else 0
 
 

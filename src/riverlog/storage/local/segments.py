@@ -182,7 +182,11 @@ class Descriptors:
                 return
             segment.used = False
             self._open[segment] = self._open.pop(segment)  # to the end
-        for segment in list(self._open):
-            if not segment.users and not segment.unsynced:
-                self._close(segment)
-                return
+        for unsynced in (
+            False,
+            True,
+        ):  # one with unsynced bytes only where there is no other: Linux tells who opens it again
+            for segment in list(self._open):  # of an error in writing back that nobody was told of yet
+                if not segment.users and segment.unsynced is unsynced:
+                    self._close(segment)
+                    return

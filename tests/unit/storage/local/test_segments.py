@@ -50,7 +50,7 @@ def test_no_more_files_are_open_than_the_limit() -> None:
 
 def test_files_in_use_and_unsynced_ones_stay_open() -> None:
     files, chosen = segments(6)
-    descriptors = Descriptors(files, 2)
+    descriptors = Descriptors(files, 3)
     for segment in chosen:
         descriptors.file(segment, create=True)
     borrowed = descriptors.borrow(chosen[0])
@@ -61,6 +61,18 @@ def test_files_in_use_and_unsynced_ones_stay_open() -> None:
     assert chosen[0].file is borrowed
     assert chosen[1].file is not None
     assert borrowed.size() == 0
+
+
+def test_where_all_are_unsynced_the_limit_holds_and_who_uses_one_keeps_it() -> None:
+    files, chosen = segments(6)
+    descriptors = Descriptors(files, 2)
+    borrowed = None
+    for segment in chosen:
+        descriptors.file(segment, create=True)
+        segment.unsynced = True
+        borrowed = borrowed or descriptors.borrow(segment)
+    assert len(descriptors) == 2
+    assert chosen[0].file is borrowed
 
 
 def test_a_doomed_file_is_closed_with_its_last_user() -> None:

@@ -34,7 +34,7 @@ class Run(NamedTuple):
     next_offset: Offset
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Pending:
     """What one commit does for one partition, and up to where it makes it durable. With `Way.JOURNAL` no file is touched."""
 
@@ -80,9 +80,10 @@ def runs_of(partition: LocalPartition) -> list[Run]:
 
 def begin_journal(partition: LocalPartition) -> Pending:
     partition.committing = True
-    return _taken(
-        Pending(partition=partition, way=Way.JOURNAL, place=_end(partition), leader_epoch=partition.leader_epoch)
-    )
+    pending = Pending(partition, Way.JOURNAL, _end(partition), partition.leader_epoch)
+    pending.bytes, pending.messages = partition.unsynced_bytes, partition.unsynced_messages
+    partition.unsynced_bytes = partition.unsynced_messages = 0
+    return pending
 
 
 def begin_segments(partition: LocalPartition) -> Pending:

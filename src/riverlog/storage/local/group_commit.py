@@ -183,10 +183,12 @@ class GroupCommit:
         left = record_bytes_max // 2
         for partition in partitions:
             found = runs_of(partition)
-            left -= sum(run.length + 2 * ENTRY_BYTES for run in found)
+            for run in found:
+                left -= run.length + 2 * ENTRY_BYTES
             if left < 0 and taken:
                 break
-            runs.extend((partition, run) for run in found)
+            for run in found:
+                runs.append((partition, run))
             taken.append(partition)
         try:
             slot = self.journal.rings[lane].stage(runs)
@@ -195,9 +197,10 @@ class GroupCommit:
             slot = None
         if slot is None:
             return partitions
+        waiting = self._waiting[lane]
         commit: list[Pending] = []
         for partition in taken:
-            del self._waiting[lane][partition]
+            del waiting[partition]
             commit.append(begin_journal(partition))
         self._running[lane] += 1
         running = self._executors[lane].run(partial(self.journal.write, slot))

@@ -45,7 +45,8 @@ def start_clean(partition: LocalPartition, mark: PartitionMark) -> bool:
             return False
         if any(files.size(segment.log_path) < segment.size for segment in segments):
             return False
-        if partition.config.cleanup_compact or mark.cleaned_offset:
+        compacted = mark.cleaned_offset or any(known.flags & COMPACTED for known in mark.segments)
+        if partition.config.cleanup_compact or compacted:
             if files.exists(f"{directory}/{names.SWAP}"):
                 return False
         epochs = read_epochs(files, partition, mark)

@@ -252,3 +252,17 @@ def aborted_in(files: Files, directory: str, bases: Sequence[Offset]) -> list[Ab
         except FormatError as error:
             raise error.at(path) from None
     return found
+
+
+def open_cleaned(files: Files, directory: str, fresh: Sequence[Fresh]) -> list[File]:
+    """The new segments' files, which have not got their names yet. Raises OSError."""
+    opened: list[File] = []
+    try:
+        for one in fresh:
+            name = names.segment_file_name(one.mark.base_offset, names.LOG)
+            opened.append(files.open(f"{directory}/{name}{CLEANED}"))
+    except OSError:
+        for file in opened:
+            file.close()
+        raise
+    return opened

@@ -16,15 +16,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import Offset
 from riverlog.base.units import MIB
-from riverlog.env.files import File, Files
+from riverlog.env.files import File
 from riverlog.kernels import OffsetMap
 from riverlog.storage.compaction import KEY_SLOT_BYTES, LastOfProducers, Mapping, Thinning, Transactions
 from riverlog.storage.compaction_plan import SegmentFacts, group_segments
-from riverlog.storage.format import names
 from riverlog.storage.format.swap import Group, Swap
 from riverlog.storage.format.txn_index import AbortedEntry
 from riverlog.storage.local import swaps
-from riverlog.storage.local.cleaner import Fresh, Windows, Writer, aborted_in, map_slice, slice_bytes, thin_slice
+from riverlog.storage.local.cleaner import (
+    Fresh,
+    Windows,
+    Writer,
+    aborted_in,
+    map_slice,
+    open_cleaned,
+    slice_bytes,
+    thin_slice,
+)
 from riverlog.storage.local.segments import Segment
 
 if TYPE_CHECKING:
@@ -280,10 +288,15 @@ class CompactionRun:
         files, directory = engine.files, partition.directory
         fresh = [one for group in replaced for one in group.fresh]
         opened = await on_thread(partial(open_cleaned, self.engine.files, directory, fresh))
+        self._written.clear()  # from here on they may count, whatever ends the run
         try:
             await on_thread(partial(swaps.begin_swap, files, directory, content))
+        except asyncio.CancelledError:
+            self.compacting.stick(partition)  # the manifest is there: the next start finishes it
+            for file in opened:
+                file.close()
+            raise
         except OSError:
-            self._written.clear()
             for file in opened:
                 file.close()
             try:
@@ -292,7 +305,6 @@ class CompactionRun:
                 self.compacting.stick(partition)  # whichever of the two counts is whole: the next start will see
                 log.error("%s is not compacted before the next start: %s", partition.name, error)
             raise
-        self._written.clear()
         if engine.partitions.get(partition.id) is not partition:
             for file in opened:
                 file.close()
@@ -326,6 +338,9 @@ class CompactionRun:
         put = partial(swaps.put_in_place, engine.files, partition.directory, groups)
         try:
             doomed = await self.compacting.on_thread(put)
+        except asyncio.CancelledError:
+            self.compacting.stick(partition)
+            raise
         except OSError as error:
             log.error(
                 "%s: compacted segments could not get their names: %s; the next start does it", partition.name, error
@@ -353,8 +368,9 @@ class CompactionRun:
         await self._forget_manifest()
 
     async def _forget_manifest(self) -> None:
-        """It was removed, durably: it must not come back and take new files, which have the old ones' names, for its own."""
-        await self.compacting.on_thread(partial(self.engine.files.sync_directory, self.partition.directory))
+        """It is removed, durably: it must not come back and take new files, which have the old ones' names, for its own. One
+        is here still where it could not be removed, or where a clean start had no need of it. Raises OSError."""
+        await self.compacting.on_thread(partial(swaps.forget_manifest, self.engine.files, self.partition.directory))
 
 
 def facts_of(segment: Segment) -> SegmentFacts:
@@ -380,20 +396,3 @@ def is_same(old: Segment, fresh: Fresh) -> bool:
     """Nothing went, by its size and checksum."""
     sums, before = fresh.mark.checksums, old.checksums
     return sums is not None and before is not None and old.size == fresh.mark.size and sums.log == before.log
-
-
-# On a thread
-
-
-def open_cleaned(files: Files, directory: str, fresh: Sequence[Fresh]) -> list[File]:
-    """The new segments' files, which have not got their names yet. Raises OSError."""
-    opened: list[File] = []
-    try:
-        for one in fresh:
-            name = names.segment_file_name(one.mark.base_offset, names.LOG)
-            opened.append(files.open(f"{directory}/{name}{swaps.CLEANED}"))
-    except OSError:
-        for file in opened:
-            file.close()
-        raise
-    return opened

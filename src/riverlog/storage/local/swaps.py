@@ -40,13 +40,18 @@ def begin_swap(files: Files, directory: str, content: Swap) -> None:
 def take_back(files: Files, directory: str, content: Swap) -> None:
     """After `begin_swap` failed: makes sure, durably, that there is no manifest, then removes the new files. Raises OSError; then
     it is not known which of the two count."""
+    forget_manifest(files, directory)
+    remove_cleaned(files, directory, [mark.base_offset for group in content.groups for mark in group.fresh])
+
+
+def forget_manifest(files: Files, directory: str) -> None:
+    """Makes sure, durably, that there is none. Raises OSError."""
     for name in (names.SWAP, names.SWAP + names.TEMPORARY):
         try:
             files.remove(f"{directory}/{name}")
         except FileNotFoundError:
             pass
     files.sync_directory(directory)
-    remove_cleaned(files, directory, [mark.base_offset for group in content.groups for mark in group.fresh])
 
 
 def remove_cleaned(files: Files, directory: str, bases: Sequence[Offset]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -144,6 +145,87 @@ def test_a_disk_that_refuses_once_costs_nothing(kind: str) -> None:
             assert last_values(await records_in_log(engine)) == before
             assert not [name for name in files_of(world) if name == "swap"]
             await world.stop()
+
+    run(story)
+
+
+@pytest.mark.parametrize("step", ["begin_swap", "put_in_place"])
+def test_a_run_that_is_cancelled_takes_nothing_back_that_counts(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a stop is given up: several segments become one, and the next start finishes it."""
+
+    async def story() -> None:
+        world, engine = await filled()
+        engine.configure(P0.topic_id, compacted_topic(segment_bytes=5000).config)
+        before = last_values(await records_in_log(engine))
+        loop, work = asyncio.get_running_loop(), getattr(swaps, step)
+
+        def cancelling(*arguments: Any) -> Any:
+            done, cancelled = work(*arguments), threading.Event()
+            loop.call_soon_threadsafe(lambda: (running.cancel(), cancelled.set()))
+            assert cancelled.wait(10)
+            return done
+
+        monkeypatch.setattr(swaps, step, cancelling)
+        running = asyncio.ensure_future(engine.compacting.run_once(engine.partitions[P0]))
+        await asyncio.wait([running])
+        monkeypatch.undo()
+        assert running.cancelled()
+        assert "swap" in files_of(world)
+        assert last_values(await records_in_log(engine)) == before
+        assert await compact(world) is None, "not before the next start"
+        await world.kill(Unsynced.KEPT)
+        engine = await world.start()
+        assert engine.partitions[P0].failure is None
+        assert last_values(await records_in_log(engine)) == before
+        assert await compact(world) is not None
+        assert last_values(await records_in_log(engine)) == before
+        await world.stop()
+
+    run(story)
+
+
+def test_new_files_are_not_taken_for_those_of_a_manifest_that_stayed() -> None:
+    async def story() -> None:
+        world, engine = await filled()
+        world.files.inject("remove", "/swap", errno.EIO, times=2)
+        with pytest.raises(OSError, match="swap"):
+            await compact(world)
+        assert "swap" in files_of(world)
+        for number in range(14):
+            await put(engine, (f"k{number % 3}", f"{number}" + "w" * 60))
+        await engine.checkpoints.write()
+        before = last_values(await records_in_log(engine))
+        world.files.inject("write", ".log.cleaned", errno.EIO)
+        world.files.inject("remove", ".cleaned", errno.EIO, times=10)
+        with pytest.raises(OSError, match="cleaned"):
+            await engine.compacting.run_once(engine.partitions[P0])
+        world.files.faults.clear()
+        await world.kill(Unsynced.KEPT)
+        engine = await world.start()
+        assert engine.partitions[P0].failure is None
+        assert last_values(await records_in_log(engine)) == before
+        await world.stop()
+
+    run(story)
+
+
+def test_a_clean_start_finishes_a_swap_whatever_the_policy_is_now() -> None:
+    async def story() -> None:
+        world, engine = await filled()
+        before = last_values(await records_in_log(engine))
+        world.files.inject("rename", ".log", errno.EIO, times=100)
+        with pytest.raises(OSError, match="log"):
+            await engine.compacting.run_once(engine.partitions[P0])
+        world.files.faults.clear()
+        topic = compacted_topic(segment_bytes=700, cleanup_compact=False, cleanup_delete=True)
+        engine.configure(P0.topic_id, topic.config)
+        await put(engine, ("after", "x"))  # so that the last checkpoint names the new segments
+        await world.stop()
+        world.topics = [topic]
+        engine = await world.start()
+        assert last_values(await records_in_log(engine)) == before | {b"after": b"x"}
+        assert not [name for name in files_of(world) if name.endswith(".cleaned")]
+        await world.stop()
 
     run(story)
 

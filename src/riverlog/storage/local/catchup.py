@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from riverlog.storage.local.engine import LocalEngine
 
 ahead_bytes_max: Final = 32 * MIB  # that were read for readers who have not asked yet
+ahead_ms_max: Final = 10_000  # that it waits for them
 readers_ahead_max: Final = 64  # for whom that is done
 readers_known_max: Final = 256  # whose last place is remembered
 drop_lag_bytes: Final = 4 * MIB  # that were sent and are not dropped yet
@@ -134,6 +135,7 @@ class Ahead(NamedTuple):
     segment: Segment
     bytes_max: int
     reading: asyncio.Future[ColdAnswer]
+    since_ms: int = 0
 
 
 class Brought(NamedTuple):
@@ -219,6 +221,7 @@ class Catchup:
     def _read_ahead(self, partition: LocalPartition, cold: Cold, offset: Offset) -> None:
         """For one who reads on and on: the next chunk, where nobody else wants the disk."""
         key = (partition.id, offset)
+        self._make_room_ahead()
         if not self.turns.is_idle or key in self.ahead or self._ahead_bytes + cold.bytes_max > ahead_bytes_max:
             return
         segment = partition.segments[partition.segment_at(offset)]
@@ -235,8 +238,7 @@ class Catchup:
             reading = self._launch(following)
         except OSError:
             return  # the reader will be told
-        self._make_room_ahead()
-        self.ahead[key] = Ahead(segment, following.bytes_max, reading)
+        self.ahead[key] = Ahead(segment, following.bytes_max, reading, self.engine.clock.monotonic_ms())
         self._ahead_bytes += following.bytes_max
 
     async def _from_ahead(self, key: tuple[PartitionId, Offset], cold: Cold) -> ColdAnswer | None:
@@ -259,9 +261,18 @@ class Catchup:
         self._ahead_bytes -= self.ahead.pop(key).bytes_max
 
     def _make_room_ahead(self) -> None:
-        """The oldest that nobody came for."""
-        while len(self.ahead) >= readers_ahead_max:
-            self._forget_ahead(next(iter(self.ahead)))
+        """The oldest go that nobody came for, and what they brought into the page cache as if it had been sent."""
+        long_ago_ms = self.engine.clock.monotonic_ms() - ahead_ms_max
+        while self.ahead:
+            key, oldest = next(iter(self.ahead.items()))
+            if len(self.ahead) < readers_ahead_max and oldest.since_ms > long_ago_ms:
+                return
+            self._forget_ahead(key)
+            self._readers.pop(key, None)
+            reading, partition = oldest.reading, self.engine.partitions.get(key[0])
+            good = reading.done() and not reading.cancelled() and reading.exception() is None
+            if partition is not None and good:
+                self.sent(partition, oldest.segment, reading.result().brought)
 
     # Behind the reader
 

@@ -203,6 +203,33 @@ def test_a_failed_read_ahead_is_tried_again_by_who_asks() -> None:
     run(story)
 
 
+def test_readers_who_went_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was read for them leaves the page cache."""
+    monkeypatch.setattr(catchup, "ahead_bytes_max", 4 * SIZE)
+    monkeypatch.setattr(catchup, "drop_lag_bytes", 0)
+    monkeypatch.setattr(catchup, "tail_kept_bytes", 2 * SIZE)
+
+    async def story() -> None:
+        world = LocalWorld([FIVE], SETTINGS)
+        engine = await world.start()
+        await fill(engine, P0, *[[f"{at:02d}"] for at in range(40)])
+        world.files.resident = False
+        for offset in (0, 2, 10, 12, 20, 22):
+            await read(engine, offset, 2 * SIZE)
+            await ahead_of(engine)
+        assert await ahead_of(engine) == [4, 14], "for a third one there is no room"
+        world.clock.advance(catchup.ahead_ms_max)
+        dropped = engine.counters.dropped_bytes
+        await read(engine, 24, 2 * SIZE)
+        assert await ahead_of(engine) == [25]
+        assert engine.counters.dropped_bytes == dropped + 2 * SIZE
+        assert offsets(await read(engine, 25, 2 * SIZE)) == [25, 26]
+        assert engine.counters.ahead_reads == 1
+        await world.stop()
+
+    run(story)
+
+
 def test_the_disk_is_no_ones_for_ever() -> None:
     """Eight readers of two partitions, of whom each gets everything."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.errors import Corruption, ErrorKind, RiverlogError
 from riverlog.base.ids import LeaderEpoch, Offset, PartitionId, Position, TopicId, TopicName
 from riverlog.base.units import INT32_MAX, MIB
 from riverlog.env.files import File, Files, replace_file, write_file, write_whole
@@ -31,6 +31,7 @@ from riverlog.storage.local.checksums import checksums_of
 from riverlog.storage.local.marks import active_mark, segment_mark
 from riverlog.storage.local.opening import take
 from riverlog.storage.local.segments import Segment
+from riverlog.storage.local.swaps import finish_swaps, forget_manifest
 from riverlog.storage.windows import stored_batches
 
 index_interval_bytes: Final = 4096
@@ -129,9 +130,16 @@ def _repair(
     found = _read_checkpoint(files, directory)
     marks = {mark.partition: mark for mark in found.partitions}
     losses: list[Loss] = []
-    for path, mark in _chosen(files, directory, marks, topic, partition, topic_ids):
+    for path, noted in _chosen(files, directory, marks, topic, partition, topic_ids):
+        manifest = f"{path}/{names.SWAP}"
+        swapping = files.exists(manifest)
+        if swapping:
+            losses.append(Loss(manifest, 0, 0, 0, 0, "a compaction was interrupted: it is finished before all else"))
+            if order is None:
+                continue
+        mark = _swapped(files, path, noted)
         work = _look(files, path, mark)
-        if work.is_sound:
+        if work.is_sound and not swapping:
             continue
         repairer = _Repair(files, work, order, now_ms)
         fresh = repairer.run()
@@ -140,7 +148,17 @@ def _repair(
             marks[mark.partition] = fresh
             fresh_checkpoint = Checkpoint(True, found.generation + 1, list(marks.values()))
             replace_file(files, f"{directory}/{names.CHECKPOINT}", checkpoint.encode(fresh_checkpoint))
+        if swapping:
+            forget_manifest(files, path)
     return losses
+
+
+def _swapped(files: Files, directory: str, mark: PartitionMark) -> PartitionMark:
+    """Once a compaction that was interrupted is finished. A damaged manifest says nothing: what the checkpoint says counts."""
+    try:
+        return finish_swaps(files, directory, mark, mark.partition) or mark
+    except Corruption:
+        return mark
 
 
 def _read_checkpoint(files: Files, directory: str) -> Checkpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from riverlog.records.header import read_header
 from riverlog.records.record import NewRecord
 from riverlog.storage.contract import Acks, Append, Appended, LogConfig, TopicLog
 from riverlog.storage.format import checkpoint, names
+from riverlog.storage.local import swaps
 from riverlog.storage.local.engine import LocalEngine
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.storage.repair import Loss, Order, empty_batch, repair
@@ -318,3 +320,50 @@ def test_an_empty_batch_takes_up_offsets() -> None:
     assert (header.base_offset, header.last_offset, header.record_count, header.leader_epoch) == (7, 2**31, 0, 3)
     assert header.size == len(empty_batch(7, 8, 3)) == 61
     assert Offset(header.next_offset) == 2**31 + 1
+
+
+async def stopped_in_a_swap(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint names new segments whose files have not got their names."""
+    compacted = replace(TOPIC.config, cleanup_compact=True, cleanup_delete=False)
+    engine = await engine_at(directory)
+    for at in range(BATCHES):
+        await append(engine, 0, at * 2)
+    await engine.checkpoints.write()
+    engine.configure(TOPIC.topic_id, compacted)
+
+    def refuse(*_: object) -> None:
+        raise OSError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(swaps, "put_in_place", refuse)
+        with pytest.raises(OSError, match="gone"):
+            await engine.compacting.run_once(engine.partitions[PartitionId(TOPIC.topic_id, 0)])
+    await append(engine, 0, BATCHES * 2)
+    await engine.close()
+
+
+@pytest.mark.parametrize("order", list(Order))
+def test_a_swap_that_was_interrupted_is_finished_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Order
+) -> None:
+    data = tmp_path / "data"
+    asyncio.run(stopped_in_a_swap(data, monkeypatch))
+    before = contents(partition(data))
+    (told,) = repair(RealFiles(), str(data), None, now_ms=NOW_MS)
+    assert "a compaction was interrupted" in str(told)
+    assert contents(partition(data)) == before, "nothing is changed without an order"
+    assert repair(RealFiles(), str(data), order, now_ms=NOW_MS) == [told]
+    assert not [name for name in contents(partition(data)) if name == "swap" or name.endswith(".cleaned")]
+    assert not list(verify(str(data)))
+    assert repair(RealFiles(), str(data), order, now_ms=NOW_MS) == []
+
+
+def test_a_damaged_manifest_keeps_no_partition_offline(data: Path) -> None:
+    (partition(data) / names.SWAP).write_bytes(b"not a manifest")
+    (told,) = repair(RealFiles(), str(data), Order.SKIP, now_ms=NOW_MS)
+    assert "a compaction was interrupted" in str(told)
+    assert not list(verify(str(data)))
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}

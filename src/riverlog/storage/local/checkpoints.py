@@ -242,8 +242,15 @@ class Checkpoints:
 
     async def _synced(self, savings: Sequence[Saving]) -> None:
         """Until the segments of every partition are synced up to what was captured of it: the journal is not enough."""
-        cover = {saving.partition: saving.mark.recovery_offset for saving in savings}
-        await self.engine.commit.settling.synced(cover)
+        partitions = self.engine.partitions
+        while True:
+            there = [one for one in savings if partitions.get(one.partition.id) is one.partition]
+            try:
+                await self.engine.commit.settling.synced({one.partition: one.mark.recovery_offset for one in there})
+                return
+            except RiverlogError:
+                if all(partitions.get(one.partition.id) is one.partition for one in there):
+                    raise  # else topics were deleted meanwhile, which is no reason to do without a checkpoint
 
     def _settle(self, savings: Sequence[Saving]) -> list[str]:
         """Notes what is saved. Gives the snapshots that nobody needs once the checkpoint stands."""

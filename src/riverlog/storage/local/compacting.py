@@ -51,7 +51,7 @@ class Compacting:
         self.closing = asyncio.Event()
         self.swapping: dict[
             PartitionId, asyncio.Future[None]
-        ] = {}  # files are getting their names: nobody else may move them
+        ] = {}  # files are changed by their names: nobody else may move them
         self._running: dict[PartitionId, None] = {}
         self._stuck: dict[PartitionId, None] = {}  # until the next start it is not known which files count
         self._workers: list[asyncio.Task[None]] = []
@@ -69,7 +69,7 @@ class Compacting:
         await asyncio.gather(*self._workers, return_exceptions=True)
 
     async def let_go(self, partition: LocalPartition) -> None:
-        """Before the partition's directory gets another name: until no swap renames files in it."""
+        """Before the partition's directory gets another name: until no swap, and no cut, changes files in it."""
         if (swapping := self.swapping.get(partition.id)) is not None:
             await asyncio.shield(swapping)
 

@@ -7,6 +7,7 @@ partition takes a batch again. Where the disk fails this too, the partition is o
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -56,44 +57,65 @@ async def cut_back(engine: LocalEngine, partition: LocalPartition) -> None:
     async with engine.checkpoints.busy:
         if engine.partitions.get(partition.id) is not partition:
             return
-        durable, kept = partition.durable, partition.synced
-        base = durable.segment.base_offset if durable.segment is not None else -1
-        for segment in partition.segments:
-            engine.descriptors.doom(segment)
-        topic = engine.topics[partition.id.topic_id]
-        fresh = LocalPartition(engine.world, topic, partition.id.index, engine.topics_directory)
-        fresh.mark = partition.mark
-        epoch = LeaderEpoch(partition.leader_epoch + 1)
-        try:
-            journal = await engine.readers.run(partial(read_journal, engine.files, engine.directory))
-            work = partial(
-                restore, engine.files, partition.directory, kept.offset, durable.offset, journal.of(partition.id)
-            )
-            restored = await engine.readers.run(work)
-            work_on_cut = partial(cut_files, engine.files, partition.directory, base, durable.position, restored)
-            await engine.readers.run(work_on_cut)
-            mark = partition.mark
-            if mark is not None:  # it may be ahead of the file, by which the next start goes: nothing is removed by it
-                durable_start = engine.checkpoints.log_starts.get(partition.id, Offset(0))
-                mark = mark._replace(log_start=min(mark.log_start, durable_start))
-            await engine.readers.run(partial(recover, fresh, mark, False))
-            if fresh.failure is not None:
-                raise OSError(fresh.failure.message)
-            if fresh.log_end < durable.offset:
-                raise OSError(f"it ends at {fresh.log_end}, and was durable up to {durable.offset}")
-            fresh.epochs.assign(epoch, fresh.log_end)
-            path = f"{partition.directory}/{names.LEADER_EPOCHS}"
-            await engine.readers.run(partial(replace_file, engine.files, path, fresh.epochs.encode()))
-        except (OSError, RiverlogError) as error:
-            message = f"{partition.name} is offline: {error}; repair the disk and start again"
-            partition.failure = RiverlogError(ErrorKind.STORAGE, message)
-            engine.counters.offline_partitions += 1
-            log.error("%s", message)
-            return
-        partition.adopt(fresh, epoch)
-        log.warning("%s was cut back to %d and goes on with leader epoch %d", partition.name, partition.log_end, epoch)
-    engine.commit.settling.reached(partition)
-    engine.alarm.moved(partition)
+        done = engine.compacting.swapping[partition.id] = asyncio.get_running_loop().create_future()
+        try:  # until it is over its directory keeps its name
+            cut = await _cut_back(engine, partition)
+        finally:
+            del engine.compacting.swapping[partition.id]
+            done.set_result(None)
+    if cut:
+        engine.commit.settling.reached(partition)
+        engine.alarm.moved(partition)
+
+
+async def _cut_back(engine: LocalEngine, partition: LocalPartition) -> bool:
+    """False: it stays offline, or its topic was deleted meanwhile."""
+    durable, kept = partition.durable, partition.synced
+    base = durable.segment.base_offset if durable.segment is not None else -1
+    for segment in partition.segments:
+        engine.descriptors.doom(segment)
+    topic = engine.topics[partition.id.topic_id]
+    fresh = LocalPartition(engine.world, topic, partition.id.index, engine.topics_directory)
+    fresh.mark = partition.mark
+    epoch = LeaderEpoch(partition.leader_epoch + 1)
+    try:
+        journal = await engine.readers.run(partial(read_journal, engine.files, engine.directory))
+        found = [one for one in journal.of(partition.id) if is_of_this_log(one, partition, kept.offset)]
+        work = partial(restore, engine.files, partition.directory, kept.offset, durable.offset, found)
+        restored = await engine.readers.run(work)
+        work_on_cut = partial(cut_files, engine.files, partition.directory, base, durable.position, restored)
+        await engine.readers.run(work_on_cut)
+        mark = partition.mark
+        if mark is not None:  # it may be ahead of the file, by which the next start goes: nothing is removed by it
+            durable_start = engine.checkpoints.log_starts.get(partition.id, Offset(0))
+            mark = mark._replace(log_start=min(mark.log_start, durable_start))
+        await engine.readers.run(partial(recover, fresh, mark, False))
+        if fresh.failure is not None:
+            raise OSError(fresh.failure.message)
+        if fresh.log_end < durable.offset:
+            raise OSError(f"it ends at {fresh.log_end}, and was durable up to {durable.offset}")
+        fresh.epochs.assign(epoch, fresh.log_end)
+        path = f"{partition.directory}/{names.LEADER_EPOCHS}"
+        await engine.readers.run(partial(replace_file, engine.files, path, fresh.epochs.encode()))
+    except (OSError, RiverlogError) as error:
+        if engine.partitions.get(partition.id) is not partition:
+            return False
+        message = f"{partition.name} is offline: {error}; repair the disk and start again"
+        partition.failure = RiverlogError(ErrorKind.STORAGE, message)
+        engine.counters.offline_partitions += 1
+        log.error("%s", message)
+        return False
+    if engine.partitions.get(partition.id) is not partition:
+        return False
+    partition.adopt(fresh, epoch)
+    log.warning("%s was cut back to %d and goes on with leader epoch %d", partition.name, partition.log_end, epoch)
+    return True
+
+
+def is_of_this_log(found: Found, partition: LocalPartition, start: Offset) -> bool:
+    """Not of a commit that failed, and was cut back, in an older leader epoch: other records have its offsets now."""
+    entry = found.entry
+    return entry.leader_epoch >= partition.epochs.epoch_of(max(start, entry.base_offset))
 
 
 # On a thread
@@ -108,8 +130,10 @@ def restore(files: Files, directory: str, start: Offset, end: Offset, found: Seq
         if entry.next_offset <= at or entry.base_offset >= end:
             continue
         data = read_part(files, path, entry.length, position)
-        if entry.base_offset > at or entry.next_offset > end or crc32c(data) != entry.crc:
+        if entry.base_offset > at:
             break
+        if entry.next_offset > end or crc32c(data) != entry.crc:
+            continue  # of a commit that failed
         file = files.open(f"{directory}/{names.segment_file_name(entry.segment, names.LOG)}", create=True)
         try:
             write_whole(file, data, entry.position)

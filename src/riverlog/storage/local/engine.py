@@ -202,8 +202,6 @@ class LocalEngine:
             for segment in partition.segments:
                 self.descriptors.doom(segment)
         self._admit()
-        for partition in doomed:
-            await self.compacting.let_go(partition)
         await self.upkeep.remove_topic(topic, doomed)
 
     def _unindexed(self, partition: LocalPartition, segment: Segment) -> None:

@@ -240,6 +240,7 @@ class GroupCommit:
             for pending in commit:
                 if give_back(pending):
                     self._waiting[lane][pending.partition] = None
+            self._report(())  # of what was deleted meanwhile nothing is unsynced any more
         self._go_on()
 
     def _synced(self, lane: Lane, share: list[Pending], done: asyncio.Future[Any]) -> None:

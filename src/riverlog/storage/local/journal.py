@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from riverlog.base.ids import Offset
@@ -186,8 +187,15 @@ class Journal:
         length = journal.seal(slot.buffer, self.generation, slot.sequence, slot.entries)
         if half.file is None:
             half.file = self._make(half)
-        write_whole(half.file, slot.buffer[:length], slot.position)
-        half.file.sync()
+        try:
+            write_whole(half.file, slot.buffer[:length], slot.position)
+            half.file.sync()
+        except OSError as error:
+            if error.errno == errno.ENOSPC:  # others follow it: a start must not miss what was not written of it
+                with suppress(OSError):
+                    half.file.truncate(slot.position)
+                    half.file.sync()
+            raise
 
     def _make(self, half: Half) -> File:
         files = self.files

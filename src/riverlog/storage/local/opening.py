@@ -123,7 +123,8 @@ async def open_all(engine: LocalEngine, topics: Sequence[TopicLog]) -> None:
             engine.partitions[partition.id] = partition
             partitions[partition.name] = partition
     trusted = marks if clean else {}
-    there = sort_directories(engine, partitions, trusted)
+    begun = {mark.partition for mark in marks.values() if mark.recovery_offset > 0} if found is not None else None
+    there = sort_directories(engine, partitions, trusted, begun)
     refuse_vanished(engine, there, marks)
     if found is not None and not clean:  # what it does not name was made after it, and begins at 0
         marks = {partition.id: empty_mark(partition) for partition in there} | marks
@@ -140,10 +141,14 @@ async def open_all(engine: LocalEngine, topics: Sequence[TopicLog]) -> None:
 
 
 def sort_directories(
-    engine: LocalEngine, partitions: Mapping[str, LocalPartition], trusted: Container[PartitionId]
+    engine: LocalEngine,
+    partitions: Mapping[str, LocalPartition],
+    trusted: Container[PartitionId],
+    begun: Container[PartitionId] | None,
 ) -> list[LocalPartition]:
     """The partitions that have a directory. Other directories are moved to orphans/, those of deleted topics removed.
-    `trusted`: whose directories a clean stop left behind."""
+    `trusted`: whose directories a clean stop left behind. `begun`: of whose records a checkpoint tells; None: no
+    checkpoint is there."""
     files = engine.files
     there: list[LocalPartition] = []
     for name in files.list(engine.topics_directory):
@@ -151,7 +156,7 @@ def sort_directories(
         if names.parse_deleted_directory_name(name) is not None:
             engine.upkeep.remove_directory(path)
         elif (partition := partitions.get(name)) is not None and (
-            partition.id in trusted or is_of(files, path, partition.id.topic_id)
+            partition.id in trusted or is_of(files, path, partition.id.topic_id, begun is None or partition.id in begun)
         ):
             there.append(partition)
         else:
@@ -176,13 +181,22 @@ def refuse_vanished(
             log.error("%s", partition.failure.message)
 
 
-def is_of(files: Files, path: str, topic_id: TopicId) -> bool:
-    """Whether a partition's directory is of that topic. One without metadata, or with metadata that a crash left half
-    written, has no acknowledged record of another topic: it is taken for this one's."""
+def is_of(files: Files, path: str, topic_id: TopicId, begun: bool) -> bool:
+    """Whether a partition's directory is of that topic. Metadata is synced before, or with, the first record: where a
+    crash left none, or half of it, no record was ever synced there, and those that are may be of a deleted topic whose
+    directory kept its name. `begun`: the topic's own records were, or nobody knows: then bad metadata is damage."""
     try:
         return partition_metadata.decode(files.read(f"{path}/{names.PARTITION_METADATA}")) == topic_id
     except (FileNotFoundError, FormatError):
-        return True
+        return begun or not has_records(files, path)
+
+
+def has_records(files: Files, path: str) -> bool:
+    for name in files.list(path):
+        parsed = names.parse_segment_file_name(name)
+        if parsed is not None and parsed.suffix == names.LOG and files.size(f"{path}/{name}"):
+            return True
+    return False
 
 
 def orphan(engine: LocalEngine, name: str) -> None:
@@ -215,14 +229,12 @@ def make_missing(engine: LocalEngine, journal: JournalRead) -> list[LocalPartiti
 async def begin_journal(engine: LocalEngine, read: JournalRead) -> None:
     """A new generation: what was replayed counts no more. What a partition needs that is offline is kept."""
     settings, maintenance = engine.settings, engine.maintenance
-    needed = [
-        partition.name
-        for partition in engine.partitions.values()
-        if partition.failure is not None and (partition.id in read.found or partition.id in read.lost)
-    ]
-    if needed:
-        log.warning("the journal is kept for %s, which cannot be opened now", ", ".join(needed[:10]))
-    await maintenance.run(partial(keep_or_begin, engine.files, engine.directory, engine.starts, bool(needed)))
+    offline = {one.id: one.name for one in engine.partitions.values() if one.failure is not None}
+    kept = read.needed(offline)
+    if kept:
+        named = [name for one, name in offline.items() if one in read.found or one in read.lost]
+        log.warning("the journal is kept for %s, which cannot be opened now", ", ".join(named[:10]))
+    await maintenance.run(partial(keep_or_begin, engine.files, engine.directory, engine.starts, kept))
     journal = Journal(
         engine.files,
         engine.directory,

@@ -353,7 +353,8 @@ class LocalPartition:
         way, do not come back, and the log start does not fall."""
         gone = bisect_left(fresh.bases, self.bases[0]) if self.bases else 0
         self.segments, self.bases = fresh.segments[gone:], fresh.bases[gone:]
-        self.log_start, self.log_end = max(self.log_start, fresh.log_start), fresh.log_end
+        self.log_end = fresh.log_end
+        self.log_start = min(max(self.log_start, fresh.log_start), fresh.log_end)  # a deletion may have failed with it
         self.durable, self.high, self.tail = fresh.durable, fresh.high, fresh.tail
         self.synced = fresh.synced
         self.cleaned_offset, self.swapped = fresh.cleaned_offset, self.swapped or fresh.swapped

@@ -169,14 +169,16 @@ class Removal:
     async def topic(self, topic_id: TopicId, doomed: Sequence[LocalPartition]) -> None:
         """Moves the directories out of the way, so that the name is free; they go later."""
         files, parent = self.engine.files, self.engine.topics_directory
-        moves = [
-            (one.directory, f"{parent}/{names.deleted_directory_name(topic_id, one.id.index)}")
-            for one in doomed
-            if one.made
-        ]
-        if not moves:
-            return
         async with self.moving:
+            for one in doomed:
+                await self.engine.compacting.let_go(one)
+            moves = [
+                (one.directory, f"{parent}/{names.deleted_directory_name(topic_id, one.id.index)}")
+                for one in doomed
+                if one.made
+            ]
+            if not moves:
+                return
             for first in range(0, len(moves), renamed_at_a_time):
                 share = moves[first : first + renamed_at_a_time]
                 await self.engine.maintenance.run(partial(rename_all, files, share))

@@ -10,6 +10,7 @@ Not here: the format (`storage/format/journal.py`), what is cut before (`recover
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Container
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from riverlog.base.errors import Corruption
@@ -46,12 +47,24 @@ class JournalRead:
         self.found: dict[PartitionId, list[Found]] = {}
         self.lost: dict[PartitionId, list[Found]] = {}
         self.paths: list[str] = []
+        self.doubtful: list[str] = []  # files that may hold more than can be read
+
+    def needed(self, partitions: Collection[PartitionId]) -> dict[str, None]:
+        """The files that hold, or may hold, something of one of them."""
+        if not any(one in self.found or one in self.lost for one in partitions):
+            return {}
+        paths = dict.fromkeys(self.doubtful)
+        for partition in partitions:
+            for one in (*self.found.get(partition, ()), *self.lost.get(partition, ())):
+                paths[one.path] = None
+        return paths
 
     def of(self, partition: PartitionId) -> list[Found]:
         return sorted(self.found.get(partition, ()), key=lambda one: one.entry.base_offset)
 
     def begins_at_zero(self, partition: PartitionId) -> bool:
-        return any(one.entry.base_offset == 0 for one in self.found.get(partition, ()))
+        entries = (*self.found.get(partition, ()), *self.lost.get(partition, ()))
+        return any(one.entry.base_offset == 0 for one in entries)
 
 
 def read_journal(files: Files, directory: str) -> JournalRead:
@@ -66,6 +79,8 @@ def read_journal(files: Files, directory: str) -> JournalRead:
         path = f"{where}/{name}"
         answer.paths.append(path)
         if (scan := _scan(files, path)) is not None:
+            if scan.unknown or scan.unread:
+                answer.doubtful.append(path)
             lanes.setdefault(name[: name.rindex("-")], []).append((path, scan))
     for halves in lanes.values():
         newest = max((record.sequence for _, scan in halves for record in scan.records), default=0)
@@ -102,16 +117,17 @@ def _note(into: dict[PartitionId, list[Found]], path: str, record: Record, last:
         into.setdefault(entry.partition, []).append(Found(entry, path, position, last))
 
 
-def keep_or_begin(files: Files, directory: str, generation: int, kept: bool) -> None:
-    """Before a new generation begins. `kept`: some partition is offline that needs what is there: it stays, under other names.
-    Else what was kept for one goes. Raises OSError."""
+def keep_or_begin(files: Files, directory: str, generation: int, kept: Container[str]) -> None:
+    """Before a new generation begins. What is in `kept` is needed by partitions that are offline: it stays, under other names.
+    What was kept before and is not needed any more goes. Raises OSError."""
     where = f"{directory}/{names.JOURNAL}"
     if not files.exists(where):
         return
     for name in files.list(where):
-        if kept and name in journal.FILE_NAMES:
+        needed = f"{where}/{name}" in kept
+        if needed and name in journal.FILE_NAMES:
             files.rename(f"{where}/{name}", f"{where}/{KEPT}{generation}-{name}")
-        elif not kept and name.startswith(KEPT):
+        elif not needed and name.startswith(KEPT):
             files.remove(f"{where}/{name}")
     files.sync_directory(where)
 
@@ -124,6 +140,7 @@ class Replaying:
         self.partition = recovery.partition
         self.read = read
         self.replayed_bytes = 0
+        self._damaged: list[Found] = []  # a later record may hold the same bytes: a full disk tore this one
         self._file: File | None = None
         self._of: Segment | None = None
 
@@ -136,12 +153,18 @@ class Replaying:
         finally:
             if self._file is not None:
                 self._file.close()
+        self._refuse_damaged()
         for one in self.read.lost.get(self.partition.id, ()):
             if self._is_needed(one.entry):
                 raise Corruption(
                     one.path, one.position, self._missing(one.entry, "the record that has them is damaged")
                 )
         return self.replayed_bytes
+
+    def _refuse_damaged(self) -> None:
+        for one in self._damaged:
+            if self._is_needed(one.entry):
+                raise Corruption(one.path, one.position, self._missing(one.entry, "their bytes are damaged"))
 
     @property
     def _end(self) -> Offset:
@@ -168,10 +191,11 @@ class Replaying:
         entry = one.entry
         data = self._read(one)
         if crc32c(data) != entry.crc:
-            if one.last:
-                return  # torn: nobody had an answer to it
-            raise Corruption(one.path, one.position, self._missing(entry, "their bytes are damaged"))
+            if not one.last:  # else it is torn: nobody had an answer to it
+                self._damaged.append(one)
+            return
         if entry.base_offset > self._end:
+            self._refuse_damaged()
             raise Corruption(one.path, one.position, self._missing(entry, "what lies between is gone"))
         skipped = skip_to(data, self._end)
         if skipped is None:

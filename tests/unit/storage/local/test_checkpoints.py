@@ -223,3 +223,25 @@ def test_the_timer_survives_whatever_a_checkpoint_raises(
         await world.stop()
 
     run(story)
+
+
+def test_a_topic_that_is_deleted_meanwhile_is_no_reason_to_do_without_a_checkpoint() -> None:
+    async def story() -> None:
+        other = TopicLog(topic_id=TopicId(b"o" * 16), name="other", partition_count=1, config=LogConfig())
+        world = LocalWorld([topic(), other], LocalSettings(journal_files_min=1))
+        engine = await world.start()
+        await fill(engine, P0, ["a"])
+        await fill(engine, PartitionId(other.topic_id, 0), ["a"])
+        with world.files.held_syncs():
+            writing = asyncio.create_task(engine.checkpoints.write())
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not writing.done()
+            await engine.delete_topic(other.topic_id)
+        await writing
+        mark = engine.partitions[P0].mark
+        assert mark is not None
+        assert mark.recovery_offset == 1
+        await world.stop()
+
+    run(story)

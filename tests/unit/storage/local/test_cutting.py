@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from riverlog.base.errors import ErrorKind, RiverlogError
-from riverlog.base.ids import Offset
+from riverlog.base.ids import Offset, PartitionId, TopicId
 from riverlog.base.units import DAY_MS
 from riverlog.storage.contract import Acks, Appended, Durability, EpochEnd, LogConfig, Refused, TopicLog
+from riverlog.storage.local import cutting
+from riverlog.storage.local.cutting import sync_failed
 from riverlog.storage.local.engine import LocalEngine
 from riverlog.storage.local.settings import LocalSettings
+from riverlog.storage.local.settling import unopened
 from riverlog.testing.conformance.log_engine import (
     P0,
     P1,
@@ -182,6 +186,93 @@ def test_a_cut_removes_nothing_by_a_log_start_that_no_checkpoint_has() -> None:
         await world.kill()
         engine = await world.start()
         assert engine.watermarks(P0).log_end == 2
+        await world.stop()
+
+    run(story)
+
+
+def fail_sync(engine: LocalEngine) -> None:
+    sync_failed(engine, unopened(engine.partitions[P0], OSError(errno.EIO, "the disk is bad")))
+
+
+@pytest.mark.parametrize("lost", ["b", "longer"])
+def test_a_cut_restores_nothing_of_a_commit_that_was_cut_back_before(lost: str) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(journal_files_min=1))
+        engine = await world.start()
+        partition = engine.partitions[P0]
+        await fill(engine, P0, ["a"])
+        with world.files.held_syncs():
+            answer = engine.append([append_of(P0, lost)], Acks.ALL)
+            await turns()
+            assert partition.committing
+            fail_sync(engine)
+        assert isinstance((await settled(answer))[0], Refused)
+        await cut_back(engine)
+        while partition.committing:
+            await asyncio.sleep(0.001)  # its record in the journal is whole now
+        await fill(engine, P0, ["c"])
+        assert (partition.synced.offset, partition.durable.offset) == (1, 2)
+        fail_sync(engine)
+        await cut_back(engine)
+        assert await values_in(engine, P0) == ["a", "c"]
+        await world.kill()
+        engine = await world.start()
+        assert await values_in(engine, P0) == ["a", "c"]
+        await world.stop()
+
+    run(story)
+
+
+def test_a_topic_that_is_made_again_waits_for_the_cut_of_the_deleted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(journal_files_min=1))
+        engine = await world.start()
+        partition = engine.partitions[P0]
+        await fill(engine, P0, ["a"])
+        entered, go_on, read_journal = threading.Event(), threading.Event(), cutting.read_journal
+
+        def held(*arguments: Any) -> Any:
+            entered.set()
+            go_on.wait()
+            return read_journal(*arguments)
+
+        monkeypatch.setattr(cutting, "read_journal", held)
+        fail_sync(engine)
+        while not entered.is_set():
+            await asyncio.sleep(0.001)  # a thread begins
+        fresh = TopicLog(topic_id=TopicId(b"n" * 16), name=TOPIC.name, partition_count=1, config=LogConfig())
+        deletion = asyncio.create_task(engine.delete_topic(TOPIC.topic_id))
+        await turns()
+        making = asyncio.create_task(engine.open_topic(fresh))
+        await turns()
+        assert not deletion.done()
+        assert not making.done()
+        go_on.set()
+        await deletion
+        await making
+        for value in "xyz":
+            await fill(engine, PartitionId(fresh.topic_id, 0), [value])
+        assert await values_in(engine, PartitionId(fresh.topic_id, 0)) == ["x", "y", "z"]
+        assert partition.failure is not None
+        assert (engine.counters.offline_partitions, engine.counters.orphans) == (0, 0)
+        await world.stop()
+
+    run(story)
+
+
+def test_a_deletion_of_records_that_failed_leaves_no_log_start_behind_the_log_end() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(durability=Durability.PAGE_CACHE)])
+        engine = await world.start()
+        await fill(engine, P0, ["a"], ["b"])
+        world.files.inject("sync", PARTITION, errno.EIO)
+        with pytest.raises(RiverlogError):
+            await engine.delete_before(P0, Offset(2))
+        await cut_back(engine)
+        await fill(engine, P0, ["c"])
+        assert (engine.watermarks(P0).log_start, engine.watermarks(P0).log_end) == (0, 1)
+        assert await values_in(engine, P0) == ["c"]
         await world.stop()
 
     run(story)

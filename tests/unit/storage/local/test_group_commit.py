@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -160,6 +161,27 @@ def test_drain_without_anything_to_do_returns() -> None:
         world = LocalWorld([TOPIC])
         engine = await world.start()
         await engine.commit.drain()
+        await world.stop()
+
+    run(story)
+
+
+def test_a_failed_commit_of_a_deleted_topic_makes_room_for_others() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC], LocalSettings(unsynced_bytes_max=100, journal_files_min=1))
+        engine = await world.start()
+        await settled(engine.append([append_of(P0, "a")], Acks.ALL))
+        with world.files.held_syncs():
+            engine.append([append_of(P0, "b" * 500)], Acks.LEADER)
+            engine.append([append_of(P1, "b" * 500)], Acks.ALL)
+            await turns()
+            room = engine.room()
+            assert room is not None
+            await engine.delete_topic(TOPIC.topic_id)
+            world.files.inject("sync", "journal/", errno.EIO, 2)
+        await room
+        await engine.commit.drain()
+        assert engine.counters.unsynced_bytes == 0
         await world.stop()
 
     run(story)

@@ -7,11 +7,14 @@ import errno
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import pytest
+
 from riverlog.base.ids import Offset, PartitionId
 from riverlog.base.units import KIB
 from riverlog.storage.contract import Acks, Appended, LogConfig, TopicLog
 from riverlog.storage.format import journal as format_journal
 from riverlog.storage.local.engine import LocalEngine
+from riverlog.storage.local.journal import Journal, Slot
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import TOPIC, append_of, settled, values_in
 from riverlog.testing.local_world import DIRECTORY, LocalWorld
@@ -234,6 +237,41 @@ def test_a_clean_stop_needs_nothing_of_the_journal() -> None:
         assert engine.counters.replayed_bytes == 0
         for partition in PARTITIONS:
             assert await values_in(engine, partition) == ["a"]
+        await world.stop()
+
+    run(story)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_record_that_a_full_disk_tore_does_not_count(cut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        world = world_of()
+        engine = await world.start()
+        await everywhere(engine, "a")
+        failed = Journal.failed
+
+        def make_room(journal: Journal, lane: int, slot: Slot, error: OSError) -> None:
+            world.files.room_bytes = None
+            failed(journal, lane, slot, error)
+
+        monkeypatch.setattr(Journal, "failed", make_room)
+        monkeypatch.setattr(engine.commit.settling, "go_on", lambda: None)
+        torn = f"{DIRECTORY}/journal/awaited-0"
+        waiting = engine.append([append_of(one, "b" * 1500) for one in PARTITIONS], Acks.ALL)
+        if not cut:
+            world.files.inject("truncate", torn, errno.EIO)
+        world.files.room_bytes = 2 * KIB * 4  # the front of the record, not its end
+        assert all(isinstance(answer, Appended) for answer in await settled(waiting))
+        assert [record.sequence for record in records_of_file(world, "awaited-1")] == [3]
+        assert [record.sequence for record in records_of_file(world, "awaited-0")] == ([1] if cut else [1, 2])
+        file = world.files.open(torn)
+        file.sync()  # as the system would by itself
+        file.close()
+        await world.kill()
+        engine = await world.start()
+        assert engine.counters.offline_partitions == 0
+        for one in PARTITIONS:
+            assert await values_in(engine, one) == ["a", "b" * 1500]
         await world.stop()
 
     run(story)

@@ -266,3 +266,36 @@ def test_the_batch_at_an_offset_is_found_in_a_run() -> None:
     assert skip_to(first + second, Offset(1)) == len(first)
     assert skip_to(first + second, Offset(2)) is None
     assert skip_to(b"", Offset(0)) is None
+
+
+def test_for_a_partition_that_stays_offline_only_what_it_needs_is_kept() -> None:
+    async def story() -> None:
+        world = world_of()
+        engine = await world.start()
+        await settled(engine.append([append_of(P0, "a"), append_of(P1, "a")], Acks.ALL))
+        await engine.checkpoints.write()
+        await settled(engine.append([append_of(P0, "b"), append_of(P1, "b")], Acks.ALL))
+        await world.kill()
+        log = world.files.open(f"{DIRECTORY}/topics/{TOPIC.name}-0/{0:020}.log")
+        whole = log.read_at(log.size(), 0)
+        log.truncate(3)
+        log.sync()
+        log.close()
+        kept = ["kept-2-awaited-0"]
+        for number in range(3):
+            engine = await world.start()
+            assert engine.partitions[P0].failure is not None
+            assert [name for name in world.files.list(JOURNAL) if name.startswith("kept-")] == kept
+            await settled(engine.append([append_of(P1, f"{number}")], Acks.ALL))
+            await world.kill()
+        log = world.files.open(f"{DIRECTORY}/topics/{TOPIC.name}-0/{0:020}.log")
+        log.write_at(whole, 0)
+        log.sync()
+        log.close()
+        engine = await world.start()
+        assert await values_in(engine, P0) == ["a", "b"]
+        assert await values_in(engine, P1) == ["a", "b", "0", "1", "2"]
+        assert world.files.list(JOURNAL) == ["awaited-0"]
+        await world.stop()
+
+    run(story)

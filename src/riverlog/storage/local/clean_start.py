@@ -73,6 +73,8 @@ def start_clean(partition: LocalPartition, mark: PartitionMark) -> bool:
     partition.log_end = mark.recovery_offset
     partition.cleaned_offset = mark.cleaned_offset
     partition.epochs = epochs
+    if mark.recovery_offset == 0:
+        partition.unsynced_names = 2  # no record was ever synced there: a commit of the first one makes them durable
     partition.producers.next_offset = mark.recovery_offset
     partition.durable = partition.synced = partition.high = partition.tail = Place(partition.log_end, last, last.size)
     return True

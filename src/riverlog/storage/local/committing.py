@@ -173,7 +173,7 @@ def sync_pending(files: Files, share: Sequence[Pending]) -> None:
             for path in pending.names:
                 file = files.open(path)
                 try:
-                    file.sync()
+                    sync_or_distrust(file)
                 finally:
                     file.close()
             for path in pending.directories:

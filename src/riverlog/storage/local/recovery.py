@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from riverlog.base.errors import Corruption, RiverlogError
 from riverlog.base.ids import LeaderEpoch, Offset, Position
-from riverlog.env.files import File, write_file
+from riverlog.env.files import File, replace_file
 from riverlog.records.header import BatchHeader
 from riverlog.state.producers import Producers
 from riverlog.storage.format import leader_epochs, names, partition_metadata
@@ -129,14 +129,16 @@ class Recovery:
         for base_offset, path in indexed:
             if base_offset not in known:
                 files.remove(path)
-        if not files.exists(f"{partition.directory}/{names.PARTITION_METADATA}"):
-            write_file(
-                files,
-                f"{partition.directory}/{names.PARTITION_METADATA}",
-                partition_metadata.encode(partition.id.topic_id),
-            )
-            files.sync_directory(partition.directory)
+        self._make_metadata_whole()
         return sorted(bases)
+
+    def _make_metadata_whole(self) -> None:
+        """Before a record comes into a directory it says whose it is: after the next crash nobody else could tell."""
+        path = f"{self.partition.directory}/{names.PARTITION_METADATA}"
+        try:
+            partition_metadata.decode(self.files.read(path))
+        except (FileNotFoundError, FormatError):
+            replace_file(self.files, path, partition_metadata.encode(self.partition.id.topic_id))
 
     def _epochs(self) -> leader_epochs.LeaderEpochs:
         path = f"{self.partition.directory}/{names.LEADER_EPOCHS}"
@@ -351,6 +353,8 @@ class Recovery:
         partition.cleaned_offset = min(partition.cleaned_offset, partition.log_end)
         partition.epochs.truncate_to(Offset(partition.log_end + 1))
         partition.snapshot_offsets = self._drop_snapshots()
+        if partition.log_end == 0:
+            partition.unsynced_names = 2  # a commit of its first record makes them durable
         if mark is not None:
             for segment in segments:
                 segment.saved = segment.base_offset < mark.recovery_segment and segment is not segments[-1]

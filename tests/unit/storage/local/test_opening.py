@@ -12,10 +12,15 @@ import pytest
 
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import PartitionId, TopicId
-from riverlog.storage.contract import LogConfig, TopicLog
-from riverlog.testing.conformance.log_engine import P0, P1, TOPIC, append_of, appended, fill, values_in
+from riverlog.env.files import write_file
+from riverlog.storage.contract import Acks, LogConfig, Refused, TopicLog
+from riverlog.storage.local.settings import LocalSettings
+from riverlog.testing.conformance.log_engine import P0, P1, TOPIC, append_of, appended, fill, settled, values_in
 from riverlog.testing.fakes import Unsynced
 from riverlog.testing.local_world import DIRECTORY, LocalWorld
+
+PARTITION = f"{DIRECTORY}/topics/rivers-0"
+METADATA = f"{PARTITION}/partition.metadata"
 
 
 def topic(**config: Any) -> TopicLog:
@@ -24,6 +29,14 @@ def topic(**config: Any) -> TopicLog:
 
 def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(story(), 60))
+
+
+def torn(world: LocalWorld, left: bytes | None) -> None:
+    """What a crash left of the metadata of the first partition; None: not even its name."""
+    world.files.remove(METADATA)
+    if left is not None:
+        write_file(world.files, METADATA, left)
+    world.files.sync_directory(PARTITION)
 
 
 def test_a_directory_that_vanished_is_not_begun_anew() -> None:
@@ -71,6 +84,116 @@ def test_a_directory_of_another_topic_of_the_same_name_becomes_an_orphan() -> No
         assert engine.counters.orphans == 1
         await fill(engine, fresh, ["new"])
         assert await values_in(engine, fresh) == ["new"]
+        await world.stop()
+
+    run(story)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"version: 0\ntopic"])
+def test_records_beside_torn_metadata_are_not_taken_for_those_of_a_later_topic(left: bytes | None) -> None:
+    """The rename of a deleted topic's directory was not durable, nor was anything in it synced."""
+
+    async def story() -> None:
+        world = LocalWorld([topic()])
+        await fill(await world.start(), P0, ["old"])
+        await world.kill(Unsynced.KEPT)
+        torn(world, left)
+        again = TopicLog(topic_id=TopicId(b"a later topic id"), name=TOPIC.name, partition_count=1)
+        world.topics = [again]
+        engine = await world.start()
+        fresh = PartitionId(again.topic_id, 0)
+        assert engine.watermarks(fresh).log_end == 0
+        assert engine.counters.orphans == 1
+        assert "rivers-0/00000000000000000000.log" in world.files.dump(f"{DIRECTORY}/orphans")
+        await fill(engine, fresh, ["new"])
+        await world.kill(Unsynced.LOST)
+        assert await values_in(await world.start(), fresh) == ["new"]
+        await world.stop()
+
+    run(story)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"version: 0\ntopic"])
+def test_what_only_the_journal_made_durable_survives_torn_metadata(left: bytes | None) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(sync_threads=2, read_threads=2, journal_files_min=1))
+        engine = await world.start()
+        await fill(engine, P0, ["a"], ["b"])
+        assert engine.partitions[P0].synced.offset == 0
+        await world.kill(Unsynced.KEPT)
+        torn(world, left)
+        engine = await world.start()
+        assert engine.counters.orphans == 1
+        assert await values_in(engine, P0) == ["a", "b"]
+        await world.stop()
+
+    run(story)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"version: 0\ntopic"])
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_damaged_metadata_beside_records_that_were_synced_is_made_again(left: bytes | None, checkpoint: bool) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()])
+        engine = await world.start()
+        await fill(engine, P0, ["a"])
+        await engine.checkpoints.write()
+        await world.kill(Unsynced.LOST)
+        whole = world.files.read(METADATA)
+        torn(world, left)
+        if not checkpoint:
+            world.files.remove(f"{DIRECTORY}/checkpoint")
+        engine = await world.start()
+        assert engine.counters.orphans == 0
+        await world.kill(Unsynced.LOST)
+        assert world.files.read(METADATA) == whole
+        assert await values_in(await world.start(), P0) == ["a"]
+        await world.stop()
+
+    run(story)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_directory_without_records_is_synced_with_its_first_one(clean: bool) -> None:
+    """It was made, nothing came into it, and a checkpoint tells of its empty segment."""
+
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(sync_threads=2, read_threads=2, journal_bytes_max=0))
+        engine = await world.start()
+        engine.partitions[P0].roll(world.clock.now_ms())
+        await engine.checkpoints.write()
+        if clean:
+            await world.stop()
+        else:
+            await world.kill(Unsynced.KEPT)
+        engine = await world.start()
+        assert engine.partitions[P0].made
+        await fill(engine, P0, ["a"])
+        await world.kill(Unsynced.LOST)
+        engine = await world.start()
+        assert engine.counters.orphans == 0
+        assert await values_in(engine, P0) == ["a"]
+        await world.stop()
+
+    run(story)
+
+
+def test_metadata_whose_sync_failed_is_written_again_before_a_record_is_durable() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(sync_threads=2, read_threads=2, journal_bytes_max=0))
+        engine = await world.start()
+        world.files.inject("sync", METADATA, errno.EIO)
+        (refused,) = await settled(engine.append([append_of(P0, "a")], Acks.ALL))
+        assert isinstance(refused, Refused)
+        for _ in range(1000):
+            if engine.partitions[P0].failure is None:
+                break
+            await asyncio.sleep(0.001)  # threads cut it back
+        await fill(engine, P0, ["b"])
+        await world.kill(Unsynced.LOST)
+        engine = await world.start()
+        assert engine.counters.orphans == 0
+        assert await values_in(engine, P0) == ["b"]
         await world.stop()
 
     run(story)

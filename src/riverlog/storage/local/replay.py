@@ -141,6 +141,7 @@ class Replaying:
         self.read = read
         self.replayed_bytes = 0
         self._damaged: list[Found] = []  # a later record may hold the same bytes: a full disk tore this one
+        self._torn = ""  # the file whose last record is torn within this partition's entries
         self._file: File | None = None
         self._of: Segment | None = None
 
@@ -191,8 +192,12 @@ class Replaying:
         entry = one.entry
         data = self._read(one)
         if crc32c(data) != entry.crc:
-            if not one.last:  # else it is torn: nobody had an answer to it
+            if one.last:
+                self._torn = one.path  # nobody had an answer to it, nor to what follows in its record
+            else:
                 self._damaged.append(one)
+            return
+        if entry.base_offset > self._end and one.last and one.path == self._torn:
             return
         if entry.base_offset > self._end:
             self._refuse_damaged()

@@ -202,6 +202,32 @@ def test_a_torn_last_record_is_ignored() -> None:
     run(story)
 
 
+@pytest.mark.parametrize("torn", [0, 1])
+def test_what_follows_a_torn_entry_in_the_last_record_is_ignored_too(torn: int) -> None:
+    """Of one commit over three segments any part may be missing: nobody had an answer to it."""
+
+    async def story() -> None:
+        world = world_of(topic(segment_bytes=250))
+        engine = await world.start()
+        engine.checkpoints.want = lambda: None  # type: ignore[method-assign]  # rolled segments ask for none
+        await fill(engine, "a")
+        answers = [engine.append([append_of(P0, value * 200)], Acks.ALL) for value in "bcd"]
+        for answer in answers:
+            await settled(answer)
+        record = record_of(world, 2)
+        entries = [(entry, position) for entry, position in record.placed() if entry.partition == P0]
+        assert len(entries) == 3
+        await world.kill(Unsynced.LOST)
+        flip(world, entries[torn][1] + 100)
+        engine = await world.start()
+        assert engine.partitions[P0].failure is None
+        assert await values_in(engine, P0) == ["a", *(value * 200 for value in "bcd"[:torn])]
+        assert await values_in(engine, P1) == ["a"]
+        await world.stop()
+
+    run(story)
+
+
 def test_a_damaged_first_block_hides_nothing() -> None:
     async def story() -> None:
         world = world_of()
@@ -296,6 +322,41 @@ def test_for_a_partition_that_stays_offline_only_what_it_needs_is_kept() -> None
         assert await values_in(engine, P0) == ["a", "b"]
         assert await values_in(engine, P1) == ["a", "b", "0", "1", "2"]
         assert world.files.list(JOURNAL) == ["awaited-0"]
+        await world.stop()
+
+    run(story)
+
+
+def test_what_a_client_sends_is_never_taken_for_a_record_of_the_journal() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(journal_bytes_max=128 * KIB, journal_files_min=1))
+        engine = await world.start()
+        evil = bytes(append_of(P1, "evil").batch)
+        forged = bytearray(BLOCK_BYTES)
+        start = data_start(1)
+        forged[start : start + len(evil)] = (1).to_bytes(8, "big") + evil[8:12] + bytes(4) + evil[16:]
+        entry = Entry(P1, LeaderEpoch(0), Offset(1), Offset(2), Offset(0), len(evil), len(evil), 0)
+        assert format_journal.seal(forged, engine.starts, 1_000_000, [entry]) == BLOCK_BYTES
+        await settled(engine.append([append_of(P0, "a"), append_of(P1, "a")], Acks.ALL))
+        filler = b"x" * BLOCK_BYTES
+        for padding in range(BLOCK_BYTES):  # so that it stands at the beginning of a block
+            sent = append_of(P0, "p" * padding + filler.decode())
+            at = bytes(sent.batch).index(filler)
+            if (start + at) % BLOCK_BYTES == 0:
+                break
+        batch = bytearray(sent.batch)
+        batch[at : at + BLOCK_BYTES] = forged
+        batch[17:21] = crc32c(batch[21:]).to_bytes(4, "big")
+        await settled(engine.append([Append(P0, batch, read_header(batch))], Acks.ALL))
+        assert world.files.read(f"{JOURNAL}/awaited-0")[3 * BLOCK_BYTES : 4 * BLOCK_BYTES] == forged
+        await engine.checkpoints.write()
+        assert engine.commit.journal is not None
+        engine.commit.journal.rings[0].halves[0].purge()  # it begins anew
+        await settled(engine.append([append_of(P0, "b" * 5000)], Acks.ALL))
+        assert record_of(world, 3).end == 3 * BLOCK_BYTES
+        await world.kill()
+        engine = await world.start()
+        assert await values_in(engine, P1) == ["a"]
         await world.stop()
 
     run(story)

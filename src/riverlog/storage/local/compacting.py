@@ -22,7 +22,7 @@ from riverlog.env.executor import Executor
 from riverlog.env.files import File
 from riverlog.records.header import HEADER_BYTES, read_header
 from riverlog.storage.compaction_plan import Cleanable, plan_compaction
-from riverlog.storage.local.checkpoints import timer
+from riverlog.storage.local.checkpoints import timer, turn
 from riverlog.storage.local.compaction_run import Abandoned, Compacted, CompactionRun, facts_of
 from riverlog.storage.local.damage import note_damage
 from riverlog.storage.local.partition import LocalPartition
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+looked_at_once: Final = 100  # partitions, before the loop has its turn
 throttle_burst_ms: Final = 1_000  # of the allowed rate, that may be used at once
 
 
@@ -54,6 +55,7 @@ class Compacting:
         ] = {}  # files are changed by their names: nobody else may move them
         self._running: dict[PartitionId, None] = {}
         self._stuck: dict[PartitionId, None] = {}  # until the next start it is not known which files count
+        self._aside_ms: dict[PartitionId, int] = {}  # until when the others come first: it could not be compacted
         self._workers: list[asyncio.Task[None]] = []
         self._throttled_ms = 0.0  # up to when what was moved is paid for
 
@@ -84,9 +86,11 @@ class Compacting:
     async def _work(self) -> None:
         clock, settings = self.engine.clock, self.engine.settings
         while not self.closing.is_set():
-            choice = await self._choose()
-            if choice is None or not await self._tried(choice.partition):
+            if (choice := await self._choose()) is None:
                 await timer(clock, settings.cleaner_backoff_ms, self.closing)
+            elif not await self._tried(choice.partition):
+                backoff_ms = max(1, settings.cleaner_backoff_ms)
+                self._aside_ms[choice.partition.id] = clock.monotonic_ms() + backoff_ms
 
     async def _tried(self, partition: LocalPartition) -> bool:
         """False: look again later only."""
@@ -103,8 +107,12 @@ class Compacting:
         """The dirtiest of those that are due."""
         best: Choice | None = None
         highest = 0.0
-        for partition in list(self.engine.partitions.values()):
-            if not partition.config.cleanup_compact or not self._may_run(partition):
+        now_ms = self.engine.clock.monotonic_ms()
+        self._aside_ms = {id: until_ms for id, until_ms in self._aside_ms.items() if until_ms > now_ms}
+        for number, partition in enumerate(list(self.engine.partitions.values()), 1):
+            if number % looked_at_once == 0:
+                await turn()
+            if not partition.config.cleanup_compact or not self._may_run(partition) or partition.id in self._aside_ms:
                 continue
             if partition.config.max_compaction_lag_ms < INT64_MAX:
                 await self._learn_times(partition)

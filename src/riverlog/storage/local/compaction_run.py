@@ -369,7 +369,9 @@ class CompactionRun:
 
     async def _forget_manifest(self) -> None:
         """It is removed, durably: it must not come back and take new files, which have the old ones' names, for its own. One
-        is here still where it could not be removed, or where a clean start had no need of it. Raises OSError."""
+        is here still where it could not be removed, or where a clean start had no need of it. Raises OSError, Abandoned."""
+        if self.engine.partitions.get(self.partition.id) is not self.partition:
+            raise Abandoned("its topic was deleted")
         await self.compacting.on_thread(partial(swaps.forget_manifest, self.engine.files, self.partition.directory))
 
 

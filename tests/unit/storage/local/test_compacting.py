@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +21,8 @@ from riverlog.storage.format.time_index import TimeIndex
 from riverlog.storage.local import compaction_run
 from riverlog.storage.local.engine import LocalEngine
 from riverlog.storage.local.settings import LocalSettings
-from riverlog.testing.conformance.log_engine import P0, content, fetched_one, settled
+from riverlog.testing.conformance.log_engine import P0, P1, content, fetched_one, settled
+from riverlog.testing.conformance.log_engine import fill as fill_any
 from riverlog.testing.fakes import Unsynced
 from riverlog.testing.local_world import LocalWorld
 from tests.compacted import (
@@ -334,6 +336,31 @@ def test_a_bad_batch_stops_it_and_is_said() -> None:
         assert answer.error is not None
         assert answer.error.kind is ErrorKind.STORAGE
         await world.kill(Unsynced.KEPT)
+
+    run(story)
+
+
+def test_a_partition_that_cannot_be_compacted_lets_others_come_first() -> None:
+    async def story() -> None:
+        world = LocalWorld([compacted_topic()], replace(NO_CLEANER, cleaner_enable=True, cleaner_threads=1))
+        engine = await world.start()
+        for key in ("a", "b"):
+            for partition in (P0, P1):
+                await fill_any(engine, partition, *[[key]] * 20)
+        world.files.inject("read", f"{PARTITION}/", errno.EIO, times=1000)
+        await engine.checkpoints.write()
+        for _ in range(2):
+            failed = engine.counters.failed_compactions
+            while engine.counters.failed_compactions == failed:
+                world.clock.advance(1000)
+                await asyncio.sleep(0.001)
+        await until(lambda: engine.partitions[P1].cleaned_offset > 0)
+        assert engine.partitions[P0].cleaned_offset == 0
+        world.files.faults.clear()
+        while not engine.partitions[P0].cleaned_offset:
+            world.clock.advance(1000)
+            await asyncio.sleep(0.001)
+        await world.stop()
 
     run(story)
 

@@ -150,7 +150,7 @@ class Ring:
 
 
 class Journal:
-    """Both rings. `generation` is the number of this start."""
+    """Both rings. `generation` is of this start alone, and nobody can guess it: what clients send stands in these files too."""
 
     def __init__(
         self,

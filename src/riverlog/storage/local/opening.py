@@ -240,7 +240,7 @@ async def begin_journal(engine: LocalEngine, read: JournalRead) -> None:
         engine.directory,
         engine.commit.settling,
         engine.counters,
-        generation=engine.starts,
+        generation=engine.starts << 32 | int.from_bytes(engine.world.entropy.token_bytes(4), "big"),
         bytes_max=settings.journal_bytes_max,
         cover_max=max(1, engine.descriptors.limit // 4),
     )

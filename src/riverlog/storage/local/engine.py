@@ -361,6 +361,7 @@ class LocalEngine:
         await self.commit.drain()
         await self.tasks.close()
         await self.checkpoints.write_last()
+        await self.tasks.close()  # a sync that failed just now has begun a cut
         await self.upkeep.finish()
         self._let_go()
 

@@ -276,3 +276,21 @@ def test_a_deletion_of_records_that_failed_leaves_no_log_start_behind_the_log_en
         await world.stop()
 
     run(story)
+
+
+def test_a_cut_that_the_last_checkpoint_begins_ends_with_the_engine(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(journal_files_min=1))
+        engine = await world.start()
+        await fill(engine, P0, ["a"])
+        await fill(engine, P1, ["a"])
+        assert engine.partitions[P0].synced.offset == 0
+        world.files.inject("sync", PARTITION, errno.EIO)
+        await world.stop()
+        assert not engine.tasks.running
+        assert not any("failed" in record.message for record in caplog.records)
+        engine = await world.start()
+        assert await values_in(engine, P0) == await values_in(engine, P1) == ["a"]
+        await world.stop()
+
+    run(story)

@@ -60,7 +60,9 @@ def pending_bytes(partition: LocalPartition) -> PendingBytes | None:
     files = len(partition.unsynced_segments)
     if partition.unsynced_names:
         files += 1  # names cost about as much as another file
-    return PendingBytes(partition.unsynced_bytes, files, partition.segments_only)
+    # what a settling has taken is not durable yet: `unsynced_bytes` does not count it
+    size = sum(run.length for run in runs_of(partition)) if partition.segments else 0
+    return PendingBytes(size, files, partition.segments_only)
 
 
 def runs_of(partition: LocalPartition) -> list[Run]:
@@ -194,6 +196,9 @@ def end(pending: Pending) -> None:
         partition.durable = partition.kept(place)
         if partition.config.durability is Durability.FSYNC and place.offset > partition.high.offset:
             partition.move_high(partition.durable)
+        if partition.durable.offset == partition.log_end:  # what the journal gave back meanwhile is durable too
+            partition.world.counters.unsynced_bytes -= partition.unsynced_bytes
+            partition.unsynced_bytes = partition.unsynced_messages = 0
     partition.answer(place.offset)
 
 

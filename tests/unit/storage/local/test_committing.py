@@ -47,6 +47,28 @@ def test_what_is_pending_is_told_by_segment_and_taken_once() -> None:
     asyncio.run(asyncio.wait_for(story(), 60))
 
 
+def test_what_the_journal_gives_back_while_its_segments_are_being_synced_is_unsynced_no_longer_than_they() -> None:
+    """Else it takes room from appends for ever: nothing of it is pending any more."""
+
+    async def story() -> None:
+        world = LocalWorld([TOPIC])
+        engine = await world.start()
+        partition = engine.partitions[P0]
+        partition.append(append_of(P0, "a").batch, append_of(P0, "a").header, 1)
+        journal = committing.begin_journal(partition)
+        settling = committing.begin_settling(partition)
+        assert settling is not None
+        assert committing.give_back(journal)
+        assert engine.counters.unsynced_bytes == partition.unsynced_bytes > 0
+        committing.sync_pending(engine.files, [settling])
+        committing.end(settling)
+        assert committing.pending_bytes(partition) is None
+        assert engine.counters.unsynced_bytes == partition.unsynced_bytes == partition.unsynced_messages == 0
+        await world.stop()
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
 def test_an_error_stays_with_its_partition() -> None:
     async def story() -> None:
         world = LocalWorld([TOPIC])

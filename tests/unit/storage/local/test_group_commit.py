@@ -7,9 +7,11 @@ import errno
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from riverlog.base.units import MIB
 from riverlog.storage.contract import Acks, Appended
 from riverlog.storage.local.group_commit import gather_bytes_max, gather_seconds_max
 from riverlog.storage.local.settings import LocalSettings
+from riverlog.storage.local.settling import Need
 from riverlog.testing.conformance.log_engine import P0, P1, P2, TOPIC, append_of, settled
 from riverlog.testing.local_world import LocalWorld
 
@@ -182,6 +184,30 @@ def test_a_failed_commit_of_a_deleted_topic_makes_room_for_others() -> None:
         await room
         await engine.commit.drain()
         assert engine.counters.unsynced_bytes == 0
+        await world.stop()
+
+    run(story)
+
+
+def test_a_long_run_that_is_being_settled_keeps_nobody_from_the_journal() -> None:
+    async def story() -> None:
+        world = LocalWorld([TOPIC], LocalSettings(journal_bytes_max=1 * MIB, journal_files_min=1))
+        engine = await world.start()
+        for one in (P0, P1, P2):
+            await settled(engine.append([append_of(one, "a")], Acks.ALL))
+        for _ in range(4):
+            engine.append([append_of(P0, "x" * 500_000)], Acks.LEADER)
+        partition = engine.partitions[P0]
+        with world.files.held_syncs():
+            engine.commit.settling.want(Need({partition: partition.log_end}, lambda: None))
+            answer = engine.append([append_of(one, "b") for one in (P0, P1, P2)], Acks.ALL)
+            await turns()
+            assert engine.partitions[P1].committing
+            assert not engine.partitions[P1].syncing
+            assert not partition.committing
+            assert engine.counters.journal_full == 0
+        await settled(answer)
+        assert partition.durable.offset == partition.log_end
         await world.stop()
 
     run(story)

@@ -27,10 +27,6 @@ LONG_FILES: Final[dict[str, tuple[int, str]]] = {
         440,
         "a table: an entry for each configuration that Kafka has",
     ),
-    "src/riverlog/storage/local/partition.py": (
-        419,
-        "one owner of one partition's state: append, ends, segments",
-    ),
     "src/riverlog/storage/memory.py": (
         411,
         "the trivial twin: the whole contract in one file, to be read beside it",

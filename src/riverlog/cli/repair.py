@@ -33,6 +33,9 @@ def repair(
         raise CommandError("--partition needs a --topic", WRONG_USE)
     if not os.path.isfile(os.path.join(directory, "meta.json")):
         raise CommandError(f"{directory} is no data directory: it has no meta.json", WRONG_USE)
+    topic_ids = _topic_ids(directory)
+    if topic is not None and topic_ids and topic not in topic_ids:
+        raise CommandError(f"{directory} has no topic {topic}; it has {', '.join(sorted(topic_ids))}", WRONG_USE)
     asked: Order | None = repairs.Order.TRUNCATE if truncate else repairs.Order.SKIP if skip else None
     losses = repairs.repair(
         RealFiles(),
@@ -41,7 +44,7 @@ def repair(
         now_ms=SystemClock().now_ms(),
         topic=topic,
         partition=partition,
-        topic_ids=_topic_ids(directory),
+        topic_ids=topic_ids,
     )
     done = asked is not None and not dry_run
     if json:

@@ -35,7 +35,11 @@ def test_a_sound_directory(directory: Path, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(["--skip", "--truncate"], "exclude one another"), (["--partition", "0"], "needs a --topic")],
+    [
+        (["--skip", "--truncate"], "exclude one another"),
+        (["--partition", "0"], "needs a --topic"),
+        (["--topic", "typo"], "has no topic typo"),
+    ],
 )
 def test_wrong_use(directory: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str) -> None:
     assert run(["repair", str(directory), *options]) == 2

@@ -173,7 +173,10 @@ def sync_pending(files: Files, share: Sequence[Pending]) -> None:
             for file in pending.files:
                 sync_or_distrust(file)
             for path in pending.names:
-                file = files.open(path)
+                try:
+                    file = files.open(path)
+                except FileNotFoundError:
+                    continue  # a start writes no leader epochs where it finds no record
                 try:
                     sync_or_distrust(file)
                 finally:

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from riverlog.base.errors import Corruption, RiverlogError
 from riverlog.base.ids import LeaderEpoch, Offset, Position
-from riverlog.env.files import File, replace_file
+from riverlog.env.files import File
 from riverlog.records.header import BatchHeader
 from riverlog.state.producers import Producers
-from riverlog.storage.format import leader_epochs, names, partition_metadata
+from riverlog.storage.format import leader_epochs, names
 from riverlog.storage.format.checkpoint import COMPACTED, PartitionMark
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.segment import Stop, scan
@@ -28,7 +28,7 @@ from riverlog.storage.local.holes import goes_on, refuse_gone
 from riverlog.storage.local.partition import LocalPartition, Place
 from riverlog.storage.local.replay import JournalRead, Replaying
 from riverlog.storage.local.restoring import load_indexes, restore_producers, scan_bytes
-from riverlog.storage.local.salvage import remove_indexes, save_bytes, set_aside
+from riverlog.storage.local.salvage import make_metadata_whole, remove_indexes, save_bytes, set_aside, set_stale_aside
 from riverlog.storage.local.segments import Segment
 from riverlog.storage.local.swaps import finish_swaps, is_cleaned
 
@@ -82,6 +82,7 @@ class Recovery:
         self.scanned_bytes = 0
         self.cut_bytes = 0
         self.touched: list[str] = []  # files that were scanned or cut: synced at the end
+        self.removed = False  # a segment that may not come back: the next records have its offsets
         self.replaying = Replaying(self, journal) if journal is not None else None
         self.noted_epochs = leader_epochs.LeaderEpochs()  # as their file has them
         self.scanned_epoch = -1  # the highest of the batches that were read
@@ -129,16 +130,8 @@ class Recovery:
         for base_offset, path in indexed:
             if base_offset not in known:
                 files.remove(path)
-        self._make_metadata_whole()
+        make_metadata_whole(files, partition.directory, partition.id.topic_id)
         return sorted(bases)
-
-    def _make_metadata_whole(self) -> None:
-        """Before a record comes into a directory it says whose it is: after the next crash nobody else could tell."""
-        path = f"{self.partition.directory}/{names.PARTITION_METADATA}"
-        try:
-            partition_metadata.decode(self.files.read(path))
-        except (FileNotFoundError, FormatError):
-            replace_file(self.files, path, partition_metadata.encode(self.partition.id.topic_id))
 
     def _epochs(self) -> leader_epochs.LeaderEpochs:
         path = f"{self.partition.directory}/{names.LEADER_EPOCHS}"
@@ -176,6 +169,10 @@ class Recovery:
         for at, base_offset in enumerate(bases):
             segment = Segment(partition.directory, base_offset, self.now_ms)
             known = sealed.get(base_offset)
+            if not first and base_offset < expected and known is None and base_offset != active:
+                self.cut_bytes += set_stale_aside(self.files, partition.directory, base_offset, self.now_ms)
+                self.removed = True
+                continue
             if known is not None and base_offset < active:
                 if (size := self.files.size(segment.log_path)) < known.size:
                     raise Corruption(segment.log_path, size, f"the file ends, {known.size} bytes were synced")
@@ -330,6 +327,7 @@ class Recovery:
         self.files.remove(segment.log_path)
         remove_indexes(self.files, self.partition.directory, segment.base_offset)
         self.touched = [path for path in self.touched if path != segment.log_path]
+        self.removed = True
 
     # The end
 
@@ -358,9 +356,8 @@ class Recovery:
         if mark is not None:
             for segment in segments:
                 segment.saved = segment.base_offset < mark.recovery_segment and segment is not segments[-1]
-        if not self.clean and (
-            self.touched or mark is None or mark.active is None
-        ):  # else its mark says that all is synced
+        unmarked = mark is None or mark.active is None  # else its mark says that all is synced
+        if not self.clean and (unmarked or self.touched or self.removed):
             for path in (*self.touched, f"{partition.directory}/{names.PARTITION_METADATA}"):
                 file = self.files.open(path)
                 try:

@@ -1,6 +1,7 @@
 """What recovery cuts off is kept: bytes behind a bad batch as a file of their own, segments behind a cut under another name.
 
-Invariant: a copy is synced before its original is cut. Not here: where to cut (`recovery.py`).
+Invariant: a copy is synced before its original is cut. Metadata that is not whole is made again. Not here: where to cut
+(`recovery.py`).
 """
 
 from __future__ import annotations
@@ -9,15 +10,26 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from riverlog.base.ids import Offset
+from riverlog.base.ids import Offset, TopicId
 from riverlog.base.units import MIB
-from riverlog.env.files import File, Files, write_whole
-from riverlog.storage.format import names
+from riverlog.env.files import File, Files, replace_file, write_whole
+from riverlog.storage.format import names, partition_metadata
+from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.segment import is_zero
 
 log = logging.getLogger(__name__)
 
 copy_bytes: Final = MIB  # at a time
+
+
+def make_metadata_whole(files: Files, directory: str, topic_id: TopicId) -> None:
+    """Before a record comes into a directory it says whose it is: after the next crash nobody else could tell. Raises
+    OSError."""
+    path = f"{directory}/{names.PARTITION_METADATA}"
+    try:
+        partition_metadata.decode(files.read(path))
+    except (FileNotFoundError, FormatError):
+        replace_file(files, path, partition_metadata.encode(topic_id))
 
 
 def save_bytes(files: Files, file: File, start: int, end: int, path: str) -> None:
@@ -49,6 +61,16 @@ def set_aside(files: Files, directory: str, bases: Sequence[Offset], now_ms: int
         remove_indexes(files, directory, base_offset)
         log.warning("%s: it follows a cut and counts no more; kept as %s", path, saved)
     return count
+
+
+def set_stale_aside(files: Files, directory: str, base_offset: Offset, now_ms: int) -> int:
+    """A segment that an earlier start took away, not durably: the one before it has its offsets now. Raises OSError."""
+    path = f"{directory}/{names.segment_file_name(base_offset, names.LOG)}"
+    if files.size(path):
+        return set_aside(files, directory, (base_offset,), now_ms)
+    files.remove(path)
+    remove_indexes(files, directory, base_offset)
+    return 0
 
 
 def remove_indexes(files: Files, directory: str, base_offset: Offset) -> None:

@@ -14,6 +14,7 @@ from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import PartitionId, TopicId
 from riverlog.env.files import write_file
 from riverlog.storage.contract import Acks, LogConfig, Refused, TopicLog
+from riverlog.storage.format import partition_metadata
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import P0, P1, TOPIC, append_of, appended, fill, settled, values_in
 from riverlog.testing.fakes import Unsynced
@@ -33,7 +34,8 @@ def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def torn(world: LocalWorld, left: bytes | None) -> None:
     """What a crash left of the metadata of the first partition; None: not even its name."""
-    world.files.remove(METADATA)
+    if world.files.exists(METADATA):
+        world.files.remove(METADATA)
     if left is not None:
         write_file(world.files, METADATA, left)
     world.files.sync_directory(PARTITION)
@@ -173,6 +175,25 @@ def test_a_directory_without_records_is_synced_with_its_first_one(clean: bool) -
         engine = await world.start()
         assert engine.counters.orphans == 0
         assert await values_in(engine, P0) == ["a"]
+        await world.stop()
+
+    run(story)
+
+
+def test_a_directory_that_has_only_metadata_takes_its_first_record() -> None:
+    """The process was killed before it had made the other files."""
+
+    async def story() -> None:
+        world = LocalWorld([topic()], LocalSettings(sync_threads=2, read_threads=2, journal_bytes_max=0))
+        await world.start()
+        world.files.make_directory(PARTITION)
+        torn(world, partition_metadata.encode(TOPIC.topic_id))
+        await world.kill(Unsynced.KEPT)
+        engine = await world.start()
+        await fill(engine, P0, ["a"])
+        assert engine.counters.failed_syncs == 0
+        await world.kill(Unsynced.LOST)
+        assert await values_in(await world.start(), P0) == ["a"]
         await world.stop()
 
     run(story)

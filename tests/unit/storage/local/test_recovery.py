@@ -13,6 +13,7 @@ import pytest
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset, ProducerId
 from riverlog.env.entropy import SeededEntropy
+from riverlog.env.files import write_file
 from riverlog.records.batch import records_of
 from riverlog.storage.contract import Acks, Appended, Durability, EpochEnd, LogConfig, Refused, TopicLog
 from riverlog.storage.local.engine import LocalEngine
@@ -144,6 +145,54 @@ def test_segments_behind_a_cut_count_no_more_but_are_kept() -> None:
         engine = await world.start()
         assert await values_in(engine, P0) == ["a", "again"]
         await world.stop()
+
+    run(story)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_segment_whose_offsets_are_in_the_one_before_it_does_not_count(stale: bool) -> None:
+    """Its removal was not durable: it came back, empty or as it was."""
+
+    async def story() -> None:
+        world = LocalWorld([topic(segment_bytes=500)])
+        engine = await world.start()
+        engine.checkpoints.want = lambda: None  # type: ignore[method-assign]  # all of it is behind the recovery point
+        values = [[f"{at}" * 50] for at in range(9)]
+        await fill(engine, P0, *values)
+        assert (bases := engine.partitions[P0].bases)[1] > 1
+        assert len(bases) > 2
+        await world.kill(Unsynced.KEPT)
+        directory = f"{DIRECTORY}/topics/rivers-0"
+        content = (1).to_bytes(8, "big") + batch_of("stale")[8:] if stale else b""
+        write_file(world.files, f"{directory}/{1:020}.log", content)
+        world.files.sync_directory(directory)
+        for _ in range(2):
+            engine = await world.start()
+            assert engine.partitions[P0].bases == bases
+            assert engine.watermarks(P0).log_end == 9
+            assert await values_in(engine, P0) == [value for (value,) in values]
+            await world.kill(Unsynced.LOST)
+        assert f"{1:020}.log" not in world.files.list(directory)
+        assert stale == any(".cut-" in name for name in world.files.list(directory))
+
+    run(story)
+
+
+def test_an_empty_segment_that_a_start_removes_does_not_come_back() -> None:
+    async def story() -> None:
+        world = LocalWorld([topic(segment_bytes=100)])
+        engine = await world.start()
+        await fill(engine, P0, ["a"])
+        await engine.checkpoints.write()
+        engine.checkpoints.want = lambda: None  # type: ignore[method-assign]
+        await fill(engine, P0, ["b"])
+        await world.kill(Unsynced.KEPT)
+        second = f"{DIRECTORY}/topics/rivers-0/00000000000000000001.log"
+        overwrite(world, second, 30, b"damage")
+        engine = await world.start()
+        assert engine.partitions[P0].bases == [0]
+        await world.kill(Unsynced.LOST)
+        assert not world.files.exists(second)
 
     run(story)
 

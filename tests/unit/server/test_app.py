@@ -84,7 +84,7 @@ def test_it_says_an_object_where_a_program_starts_it(
     assert (said["event"], said["pid"], said["data_dir"]) == ("ready", os.getpid(), str(tmp_path / "data"))
     assert said["version"] == riverlog.__version__
     assert said["cluster_id"]
-    assert 0 < said["started_in_s"] < 1000
+    assert said["started_in_s"] > 0  # since the process began, which is that of the tests
     assert said["kernels"] in ("compiled", "reference")
 
 

@@ -25,9 +25,9 @@ from tools.clients import require
 WRITES: Final = ("pwrite64", "pwritev", "pwritev2", "write", "writev")
 SYNCS: Final = ("fdatasync", "fsync")
 SENDS: Final = ("sendto", "sendmsg")
-WHOLE: Final = re.compile(r"(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)")
+WHOLE: Final = re.compile(r"(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+|\?)")
 BEGUN: Final = re.compile(r"(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*) <unfinished \.\.\.>")
-ENDED: Final = re.compile(r"(?P<pid>\d+) +<\.\.\. (?P<name>\w+) resumed>.*\) += (?P<result>-?\d+)")
+ENDED: Final = re.compile(r"(?P<pid>\d+) +<\.\.\. (?P<name>\w+) resumed>.*\) += (?P<result>-?\d+|\?)")
 DESCRIPTOR: Final = re.compile(r"\d+<(?P<what>.*?)>(?=,|$|\))")
 
 
@@ -41,7 +41,8 @@ class SystemCall:
 
 
 def system_calls(trace: str) -> list[SystemCall]:
-    """In the order of their ends; those that never ended are left out."""
+    """In the order of their ends; those that never ended are left out. The end may have been that of the process (`= ?`),
+    also where the other side had its bytes: the result is -1 then."""
     calls: list[SystemCall] = []
     open_calls: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(trace.splitlines()):
@@ -58,7 +59,7 @@ def system_calls(trace: str) -> list[SystemCall]:
 def _call(name: str, arguments: str, begun: int, ended: int, result: str) -> SystemCall:
     descriptor = DESCRIPTOR.match(arguments)
     what = descriptor["what"] if descriptor is not None else ""
-    return SystemCall(name=name, what=what, begun=begun, ended=ended, result=int(result))
+    return SystemCall(name=name, what=what, begun=begun, ended=ended, result=-1 if result == "?" else int(result))
 
 
 class Traced:

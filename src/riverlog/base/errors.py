@@ -53,6 +53,15 @@ class ErrorKind(Enum):
     INVALID_PRODUCER_EPOCH = "invalid-producer-epoch"
     UNKNOWN_PRODUCER_ID = "unknown-producer-id"
     INVALID_TXN_STATE = "invalid-txn-state"
+    # transactions
+    PRODUCER_FENCED = "producer-fenced"
+    INVALID_PRODUCER_ID_MAPPING = "invalid-producer-id-mapping"
+    INVALID_TRANSACTION_TIMEOUT = "invalid-transaction-timeout"
+    CONCURRENT_TRANSACTIONS = "concurrent-transactions"
+    TRANSACTION_ABORTABLE = "transaction-abortable"
+    TRANSACTIONAL_ID_NOT_FOUND = "transactional-id-not-found"
+    TRANSACTION_COORDINATOR_FENCED = "transaction-coordinator-fenced"
+    OPERATION_NOT_ATTEMPTED = "operation-not-attempted"
     # fetch sessions
     FETCH_SESSION_NOT_FOUND = "fetch-session-not-found"
     INVALID_FETCH_SESSION_EPOCH = "invalid-fetch-session-epoch"
@@ -75,6 +84,11 @@ class ErrorKind(Enum):
     OFFSET_METADATA_TOO_LARGE = "offset-metadata-too-large"
     INVALID_COMMIT_OFFSET_SIZE = "invalid-commit-offset-size"
     UNSTABLE_OFFSET_COMMIT = "unstable-offset-commit"
+    FENCED_MEMBER_EPOCH = "fenced-member-epoch"
+    STALE_MEMBER_EPOCH = "stale-member-epoch"
+    UNRELEASED_INSTANCE_ID = "unreleased-instance-id"
+    UNSUPPORTED_ASSIGNOR = "unsupported-assignor"
+    INVALID_REGULAR_EXPRESSION = "invalid-regular-expression"
     # ours
     INTERNAL = "internal"
 

@@ -110,6 +110,16 @@ class Fence(NamedTuple):
     epoch: int
 
 
+class EndMarker(NamedTuple):
+    """What ends a producer's transaction in one partition, as a control batch."""
+
+    partition: PartitionId
+    producer_id: ProducerId
+    producer_epoch: int
+    committed: bool
+    coordinator_epoch: int  # of the coordinator that decided; a smaller one than the last is a zombie's
+
+
 class Read(NamedTuple):
     """Where to read, and at most how much. The first batch of a whole fetch is given whole, however large."""
 
@@ -248,6 +258,14 @@ class LogEngine(Protocol):
     ) -> Sequence[Appended | Refused] | Awaitable[Sequence[Appended | Refused]]:
         """In order of the calls. What is returned is the answer itself where nothing has to be waited for, else a future
         of it: with acks ALL and fsync it is done when the batch, or the original of a duplicate, is durable."""
+        ...
+
+    def end_transactions(self, markers: Sequence[EndMarker]) -> Awaitable[Sequence[Appended | Refused]]:
+        """Appends a control batch for each, which takes its place at the call; done when all are durable, in the order of
+        `markers`. Refuses INVALID_PRODUCER_EPOCH (the partition knows a later one), TRANSACTION_COORDINATOR_FENCED (a later
+        coordinator has written there), UNKNOWN_TOPIC and STORAGE. A marker raises the producer's epoch here, so that what
+        an earlier epoch sends late is refused. One that is told again, where nothing is open and the epoch is known
+        already, is not written twice: `duplicate`, once everything before it is durable."""
         ...
 
     def read(

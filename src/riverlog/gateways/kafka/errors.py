@@ -108,6 +108,22 @@ def error_code(error: RiverlogError, resource: ResourceKind = ResourceKind.TOPIC
             return ErrorCode.UNKNOWN_PRODUCER_ID
         case ErrorKind.INVALID_TXN_STATE:
             return ErrorCode.INVALID_TXN_STATE
+        case ErrorKind.PRODUCER_FENCED:
+            return ErrorCode.PRODUCER_FENCED
+        case ErrorKind.INVALID_PRODUCER_ID_MAPPING:
+            return ErrorCode.INVALID_PRODUCER_ID_MAPPING
+        case ErrorKind.INVALID_TRANSACTION_TIMEOUT:
+            return ErrorCode.INVALID_TRANSACTION_TIMEOUT
+        case ErrorKind.CONCURRENT_TRANSACTIONS:
+            return ErrorCode.CONCURRENT_TRANSACTIONS
+        case ErrorKind.TRANSACTION_ABORTABLE:
+            return ErrorCode.TRANSACTION_ABORTABLE
+        case ErrorKind.TRANSACTIONAL_ID_NOT_FOUND:
+            return ErrorCode.TRANSACTIONAL_ID_NOT_FOUND
+        case ErrorKind.TRANSACTION_COORDINATOR_FENCED:
+            return ErrorCode.TRANSACTION_COORDINATOR_FENCED
+        case ErrorKind.OPERATION_NOT_ATTEMPTED:
+            return ErrorCode.OPERATION_NOT_ATTEMPTED
         case ErrorKind.FETCH_SESSION_NOT_FOUND:
             return ErrorCode.FETCH_SESSION_ID_NOT_FOUND
         case ErrorKind.INVALID_FETCH_SESSION_EPOCH:
@@ -148,4 +164,14 @@ def error_code(error: RiverlogError, resource: ResourceKind = ResourceKind.TOPIC
             return ErrorCode.INVALID_COMMIT_OFFSET_SIZE
         case ErrorKind.UNSTABLE_OFFSET_COMMIT:
             return ErrorCode.UNSTABLE_OFFSET_COMMIT
+        case ErrorKind.FENCED_MEMBER_EPOCH:
+            return ErrorCode.FENCED_MEMBER_EPOCH
+        case ErrorKind.STALE_MEMBER_EPOCH:
+            return ErrorCode.STALE_MEMBER_EPOCH
+        case ErrorKind.UNRELEASED_INSTANCE_ID:
+            return ErrorCode.UNRELEASED_INSTANCE_ID
+        case ErrorKind.UNSUPPORTED_ASSIGNOR:
+            return ErrorCode.UNSUPPORTED_ASSIGNOR
+        case ErrorKind.INVALID_REGULAR_EXPRESSION:
+            return ErrorCode.INVALID_REGULAR_EXPRESSION
     assert_never(error.kind)

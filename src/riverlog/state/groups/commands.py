@@ -114,11 +114,65 @@ class CommitOffsets(NamedTuple):
 
 
 class FetchOffsets(NamedTuple):
-    """`partitions` None: all that there are. `require_stable` is for offsets of open transactions."""
+    """`partitions` None: all that there are. `require_stable`: a partition with an offset of an open transaction is
+    told as unstable. `member_epoch` below 0 and no member id: from nobody of the group."""
 
     token: Token
     partitions: Sequence[PartitionId] | None
     require_stable: bool = False
+    member_id: str | None = None
+    member_epoch: int = NO_GENERATION
+
+
+class CommitPending(NamedTuple):
+    """TxnOffsetCommit: offsets that count once transaction `number` of the transactional id is committed.
+
+    The transaction's coordinator was asked before; `generation` is a member epoch in a consumer group."""
+
+    token: Token
+    transactional_id: str
+    number: int
+    member_id: str
+    instance_id: str | None
+    generation: int
+    offsets: Mapping[PartitionId, CommittedOffset]
+
+
+class EndPending(NamedTuple):
+    """The transaction was decided: its pending offsets become the group's, or go. May be told again; answered with
+    None once that is durable."""
+
+    token: Token
+    transactional_id: str
+    number: int
+    committed: bool
+
+
+class ConsumerHeartbeat(NamedTuple):
+    """ConsumerGroupHeartbeat (KIP-848). `member_epoch` 0 joins, -1 leaves, -2 leaves as a static member that comes back.
+
+    None, and -1 for the time-out, where nothing changed since the last one. `fresh_id` names a member that brings no id
+    (version 0)."""
+
+    token: Token
+    member_id: str
+    member_epoch: int
+    instance_id: str | None
+    client_id: str
+    client_host: str
+    rack_id: str | None = None
+    rebalance_timeout_ms: int = -1
+    subscribed_names: Sequence[str] | None = None
+    subscribed_regex: str | None = None
+    assignor: str | None = None
+    owned: Mapping[TopicId, Sequence[int]] | None = None
+    fresh_id: str = ""
+
+
+class TopicsChanged(NamedTuple):
+    """Topics were made, deleted or given more partitions; the machine's view of topics shows them already."""
+
+    names: Collection[str]
 
 
 class Describe(NamedTuple):
@@ -231,6 +285,25 @@ class DeleteOffsetsResult(NamedTuple):
 
     error: ErrorKind | None
     errors: Sequence[ErrorKind | None] = ()
+
+
+class ConsumerHeartbeatResult(NamedTuple):
+    """`assignment` None: as it was told last; else partitions by topic, ascending. `message` is for people."""
+
+    error: ErrorKind | None
+    message: str = ""
+    member_id: str = ""
+    member_epoch: int = 0
+    heartbeat_interval_ms: int = 0
+    assignment: Mapping[TopicId, Sequence[int]] | None = None
+
+
+class FetchedOffsets(NamedTuple):
+    """Of FetchOffsets: only those that were ever committed; `unstable` where that was asked for."""
+
+    error: ErrorKind | None
+    committed: Mapping[PartitionId, CommittedOffset]
+    unstable: Collection[PartitionId] = ()
 
 
 Result: TypeAlias = (

@@ -1,4 +1,4 @@
-"""One group's machine and its effects: what waits for what. Faults of the catalog: `test_coordinator.py`."""
+"""One machine and its effects: what waits for what. Faults of the catalog: `test_coordinator.py`, `test_transactions.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, TopicId
-from riverlog.broker.effects import GroupRunner, RunnerWorld
+from riverlog.broker.effects import MachineRunner, RunnerWorld
 from riverlog.catalog.contract import Lease, Scope
 from riverlog.catalog.memory import MemoryCatalog
 from riverlog.env.entropy import SeededEntropy
@@ -32,10 +32,11 @@ PARTITION = PartitionId(TopicId(b"t" * 16), 0)
 class World:
     def __init__(self, late: int) -> None:
         self.catalog = MemoryCatalog(late=late)
-        self.idle: list[GroupRunner] = []
-        self.dropped: list[GroupRunner] = []
+        self.idle: list[MachineRunner[ClassicGroup]] = []
+        self.dropped: list[MachineRunner[ClassicGroup]] = []
         self.tasks = Tasks("test")
-        world = RunnerWorld(
+        world: RunnerWorld[ClassicGroup] = RunnerWorld(
+            "group",
             self.catalog,
             ManualClock(),
             SeededEntropy(1),
@@ -45,7 +46,7 @@ class World:
             self.dropped.append,
         )
         machine = ClassicGroup("g", GroupSettings())
-        self.runner = GroupRunner("g", Lease(Scope("group", "g"), 1), machine, world)
+        self.runner = MachineRunner("g", Lease(Scope("group", "g"), 1), machine, world)
 
     def commit(self, token: int, offset: int) -> object:
         offsets = {PARTITION: CommittedOffset(offset, -1, "", 0)}

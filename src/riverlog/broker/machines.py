@@ -76,12 +76,17 @@ class Machines(Generic[M]):
     async def ask(self, name: str, command: Any, token: int) -> Any:
         """The machine's answer; `token` is the command's. Raises RiverlogError where there is no machine to answer."""
         runner = None if self._closed else self.runners.get(name)
+        answer = (runner or await self.ready(name)).ask(command, token)
+        return await answer if isinstance(answer, asyncio.Future) else answer
+
+    async def ready(self, name: str) -> MachineRunner[M]:
+        """The runner of the machine, which may be asked in the same turn of the loop. Raises as `ask`."""
+        runner = None if self._closed else self.runners.get(name)
         while runner is None:
             runner = await self._load(name)
             if self.runners.get(name) is not runner:
                 runner = None  # who waited with us was quicker, and nothing is left of it
-        answer = runner.ask(command, token)
-        return await answer if isinstance(answer, asyncio.Future) else answer
+        return runner
 
     async def _load(self, name: str) -> MachineRunner[M]:
         loading = self._loading.get(name)
@@ -110,6 +115,9 @@ class Machines(Generic[M]):
             rows = {key: row.value for key, row in (await self._catalog.load(scope)).items()}
             machine, effects = self._kind.load(name, rows, self._clock.now())
             runner = MachineRunner(name, lease, machine, self._world)
+            await self._loaded(runner)
+            if runner.refusal is not None:
+                return runner.refusal
             self.runners[name] = runner
             self._alarm.schedule(runner, machine.deadline_ms)
             runner.begin(effects)
@@ -122,6 +130,9 @@ class Machines(Generic[M]):
             return RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, f"{noun} {name!r}: {error.message}")
         finally:
             del self._loading[name]
+
+    async def _loaded(self, runner: MachineRunner[M]) -> None:
+        """What has to be done before anybody may ask the machine; for subclasses. Raises RiverlogError: it was not loaded."""
 
     def _release(self, runner: MachineRunner[M]) -> None:
         """Nothing is left of it: it is as if nobody had ever asked for it."""

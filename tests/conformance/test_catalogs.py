@@ -1,4 +1,4 @@
-"""Both catalogs keep the contract."""
+"""Every catalog keeps the contract."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 from riverlog.catalog.contract import Catalog
 from riverlog.catalog.memory import MemoryCatalog
 from riverlog.catalog.sqlite import SqliteCatalog
+from riverlog.env.entropy import SeededEntropy
 from riverlog.env.executor import ThreadExecutor
 from riverlog.testing.conformance.catalog import CatalogSuite
+from riverlog.testing.simulation.catalog import CatalogPlace
 
 
 class TestMemoryCatalog(CatalogSuite):
@@ -40,3 +42,15 @@ class TestSqliteCatalog(CatalogSuite):
 
     async def reopen(self, catalog: Catalog) -> Catalog:
         return await SqliteCatalog.open(self.path, self.executor)
+
+
+class TestSimulatedCatalog(CatalogSuite):
+    @pytest.fixture(autouse=True)
+    def place(self) -> None:
+        self.lasting = CatalogPlace()
+
+    async def open(self) -> Catalog:
+        return self.lasting.open(SeededEntropy(1))
+
+    async def reopen(self, catalog: Catalog) -> Catalog:
+        return self.lasting.open(SeededEntropy(2))

@@ -22,6 +22,7 @@ DECLARED_UNTESTED: Final[dict[str, str]] = {
     "testing/recording_engine": "a tool of tests: tests/unit/broker runs on it",
     "testing/simulation/command": "tests/unit/testing/simulation/test_run.py and tests/unit/cli run it",
     "testing/simulation/deeds": "as the machine",
+    "testing/simulation/lives": "as the machine",
     "testing/simulation/machine": "tests/simulation runs a thousand of its histories, and finds what is broken on purpose",
     "testing/simulation/readers": "as the machine",
     "testing/simulation/senders": "as the machine",

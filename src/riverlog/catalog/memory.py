@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from typing import Self
 
 from riverlog.catalog.contract import (
     CatalogUnavailable,
@@ -52,9 +53,9 @@ class MemoryCatalog:
         self._removed = 0  # rows in `_fed` that are gone
         self._feeds = Feeds(self._history)
 
-    def reopened(self) -> MemoryCatalog:
+    def reopened(self) -> Self:
         """What the next process finds: the same rows, a higher epoch of leases, no memory of ids or of what is gone."""
-        other = MemoryCatalog(late=self.late)
+        other = type(self)(late=self.late)
         other._version = self._version
         other._starts = self._starts + 1
         other._scopes = {scope: dict(rows) for scope, rows in self._scopes.items()}

@@ -38,14 +38,15 @@ class Deeds:
     models: dict[PartitionId, PartitionModel]
     senders: dict[PartitionId, list[Sender]]
     positions: dict[PartitionId, Offset]
-    feed: asyncio.Lock  # changes of topics reach an engine one after another, as the broker's feed has them
+    feed: asyncio.Lock
     loop: SimulatedLoop | None
     weak: bool  # topics may ask for page-cache
     retaining: bool
     compacting: bool
 
     def note(self, what: str) -> None:
-        self.trace.append(f"{self.time.seconds:.6f} {what}")
+        """One line of the trace."""
+        raise NotImplementedError
 
     # Topics
 

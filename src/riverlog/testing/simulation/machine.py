@@ -1,60 +1,39 @@
-"""One machine through its lives: what happens to it, in the order that a seed says.
+"""An engine in the lives of one machine: what is checked after each start and before each stop.
 
-Invariants: one seed gives one history, of which `trace` has every operation on a file and every answer; a life ends by a
-clean stop, by `kill -9` or by a loss of power, between two callbacks of the loop or in the middle of an operation. Not here:
-what is done to the engine meanwhile (`deeds.py`).
+Invariant: everything that was promised in an earlier life is asked for at the next start. Not here: how lives begin and end
+(`lives.py`), what is done to the engine meanwhile (`deeds.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset, PartitionId
 from riverlog.base.units import MIB
-from riverlog.env.entropy import SeededEntropy
-from riverlog.env.executor import Executor
 from riverlog.storage.contract import Isolation, TopicLog
 from riverlog.storage.local.engine import LocalEngine
-from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.fakes import Unsynced
 from riverlog.testing.simulation.deeds import Deeds
-from riverlog.testing.simulation.disk import SimulatedFiles
-from riverlog.testing.simulation.loop import SimulatedLoop, Time
+from riverlog.testing.simulation.lives import DIRECTORY, Lives
 from riverlog.testing.simulation.model import PartitionModel, Violation
 from riverlog.testing.simulation.readers import read_all
 from riverlog.testing.simulation.senders import Sender
-from riverlog.testing.simulation.threads import SimulatedThreads
 
-DIRECTORY: Final = "/data"
-REFUSALS: Final = ("sync", "write", "truncate", "sync-directory", "rename", "read", "create", "remove")
 EXPECTED: Final = (ErrorKind.UNKNOWN_TOPIC, ErrorKind.OFFSET_OUT_OF_RANGE)
 
 
-class Machine(Deeds):
+class Machine(Lives, Deeds):
     def __init__(self, seed: int, steps: int) -> None:
-        self.entropy = SeededEntropy(seed)
-        self.steps_left = steps
-        self.trace: list[str] = []
-        self.files = SimulatedFiles(self.trace.append)
-        self.time = Time()
+        super().__init__(seed, steps)
         self.topics: dict[str, TopicLog] = {}
         self.models: dict[PartitionId, PartitionModel] = {}
         self.senders: dict[PartitionId, list[Sender]] = {}
         self.positions: dict[PartitionId, Offset] = {}
-        self.violation: Violation | None = None
-        self.clean = True  # how the last life ended
         self.epochs_rise = False  # somebody was served since the last stop that was, perhaps, a clean one
-        self.excused = False  # in this life something was refused by the disk
-        self.loop: SimulatedLoop | None = None
         self.flights: list[Any] = []
-        self.feed = asyncio.Lock()
         below = self.entropy.below
-        self.faulty = not below(2)
         self.weak = not below(4)
         self.retaining = not below(3)
         self.compacting = not below(4)
@@ -62,69 +41,22 @@ class Machine(Deeds):
         for name in ("rivers", "lakes")[: 1 + below(2)]:
             self.make_topic(name)
 
-    def hash(self) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        for line in self.trace:
-            digest.update(line.encode())
-            digest.update(b"\n")
-        return digest.hexdigest()
-
     # Lives
 
-    def run(self) -> None:
-        """Raises Violation."""
-        while self.steps_left > 0:
-            self.steps_left -= 1
-            self.live(final=False)
-        self.live(final=True)
-        self.live(final=True)
-
-    def live(self, *, final: bool) -> None:
-        below = self.entropy.below
-        files = self.files
-        loop = self.loop = SimulatedLoop(self.time, self.entropy)
-        self.excused = False
+    def begun(self) -> None:
         self.flights = []
-        self.feed = asyncio.Lock()
-        files.on_crash = loop.kill
-        files.resident = bool(below(3))
-        way = 9 if final else below(10)
-        if way < 3:
-            loop.callbacks_left = below((60, 600, 3000)[below(3)])
-        elif way < 7:
-            files.operations_left = below((40, 150, 600)[below(3)])
-        if self.faulty and not final and not below(4):
-            self.disturb()
-        self.note(f"life way={way} excused={self.excused}")
         for senders in self.senders.values():
             for sender in senders:
                 sender.restarted()
-        steps = 0 if final else 1 + below((5, 20, 60)[below(3)])
-        ended = loop.live(self._life(steps, stop=final or way == 9))
-        if self.violation is not None:
-            raise self.violation
-        if loop.failures and not self.excused:
-            raise Violation("exception", loop.failures[0])
-        self.clean = bool(ended)
-        self._end(below)
 
-    def _end(self, below: Any) -> None:
-        if self.clean:
-            self.note("stopped")
-            self.files.crash(Unsynced.LOST)  # a clean stop has synced everything
-        else:
-            unsynced = tuple(Unsynced)[below(3)]
-            self.note(f"crash {unsynced.name}")
-            self.files.crash(unsynced, self.entropy)
-            for model in self.models.values():
-                if unsynced is not Unsynced.KEPT:
-                    model.power_lost()
-        if self.excused:
-            for model in self.models.values():
+    def ended(self, unsynced: Unsynced | None) -> None:
+        for model in self.models.values():
+            if unsynced is not None and unsynced is not Unsynced.KEPT:
+                model.power_lost()
+            if self.excused:
                 model.cut()
-        if self.flipping and not below(3):
-            self._flip(below)
-        self.time.seconds += below(5000) / 1000
+        if self.flipping and not self.entropy.below(3):
+            self._flip(self.entropy.below)
 
     def _flip(self, below: Callable[[int], int]) -> None:
         """A bit of a file of one partition turns over while nobody runs."""
@@ -141,9 +73,9 @@ class Machine(Deeds):
             self.models[PartitionId(topic.topic_id, index)].damaged = True
             self.note(f"flip {path} {position} {bit}")
 
-    async def _life(self, steps: int, *, stop: bool) -> bool:
+    async def life(self, steps: int, *, stop: bool) -> bool:
         """True: it was stopped cleanly."""
-        engine = await self._open()
+        engine = await self.open_engine(list(self.topics.values()))
         if engine is None:
             return False
         await self._check_start(engine)
@@ -160,50 +92,6 @@ class Machine(Deeds):
         self.epochs_rise = False
         await engine.close()
         return not self.excused
-
-    async def _open(self) -> LocalEngine | None:
-        below = self.entropy.below
-        settings = LocalSettings(
-            sync_threads=1 + below(3),
-            read_threads=1 + below(2),
-            checkpoint_interval_ms=(200, 1000, 60_000)[below(3)],
-            retention_check_interval_ms=(300, 60_000)[below(2)],
-            open_files_max=(2, 100)[below(2)],
-            loaded_indexes_max=(1, 256)[below(2)],
-            page_cache_unsynced_bytes_max=(500, MIB)[below(2)],
-            unsynced_bytes_max=(2000, 64 * MIB)[below(2)],
-            journal_bytes_max=(0, 8 * 4096, 256 * MIB, 256 * MIB)[below(4)],
-            journal_files_min=1 + below(3),
-            cleaner_backoff_ms=(100, 3000)[below(2)],
-            cleaner_dedupe_bytes_max=(64, MIB)[below(2)],  # two keys at a time, or all
-        )
-        loop = self.loop
-        assert loop is not None
-
-        def executors(name: str, threads: int) -> Executor:
-            return SimulatedThreads(loop, self.entropy, threads)
-
-        try:
-            return await LocalEngine.open(
-                DIRECTORY,
-                settings,
-                files=self.files.session(),
-                clock=self.time,
-                entropy=self.entropy,
-                executors=executors,
-                topics=list(self.topics.values()),
-            )
-        except (OSError, RiverlogError) as error:
-            if not self.excused:
-                raise self._broken(Violation("start", f"the engine does not start: {error}")) from error
-            return None
-
-    def _broken(self, violation: Violation) -> Violation:
-        if self.violation is None:
-            self.violation = violation
-        assert self.loop is not None
-        self.loop.kill()
-        return violation
 
     async def _check_start(self, engine: LocalEngine) -> None:
         """What was promised is there. Reading is undisturbed: faults that are still due are for the engine's own work."""
@@ -228,7 +116,7 @@ class Machine(Deeds):
                         model.recovered(engine.watermarks(model.id), there, clean=not self.epochs_rise)
                         self.note(f"recovered {model.id.topic_id.hex()}-{index} {engine.watermarks(model.id)}")
         except Violation as violation:
-            self._broken(violation)
+            self.broken(violation)
             raise
 
     async def _check_end(self, engine: LocalEngine) -> None:
@@ -240,9 +128,9 @@ class Machine(Deeds):
             try:
                 ends = await engine.cut([id], Isolation.READ_UNCOMMITTED)
             except RiverlogError as error:
-                raise self._broken(Violation("error", f"{id}: {error.message}")) from error
+                raise self.broken(Violation("error", f"{id}: {error.message}")) from error
             if ends[id] < engine.watermarks(id).log_end and not self.flights:
-                raise self._broken(Violation("watermark", f"{id}: {ends} of {engine.watermarks(id)}"))
+                raise self.broken(Violation("watermark", f"{id}: {ends} of {engine.watermarks(id)}"))
             for sender in self.senders[id]:
                 self.note(await sender.send(engine, self.time.now_ms()))
 
@@ -268,32 +156,17 @@ class Machine(Deeds):
         try:
             await work()
         except Violation as violation:
-            self._broken(violation)
+            self.broken(violation)
         except RiverlogError as error:
             if error.kind not in EXPECTED and not self.excused and not self._any_damaged():
-                self._broken(Violation("error", f"{error.kind.name} {error.message}"))
+                self.broken(Violation("error", f"{error.kind.name} {error.message}"))
             self.note(f"error {error.kind.name}")
         except OSError as error:
             if not self.excused:
-                self._broken(Violation("error", repr(error)))
+                self.broken(Violation("error", repr(error)))
             self.note(f"error {error.errno}")
         except AssertionError as error:
-            self._broken(Violation("assertion", repr(error)))
+            self.broken(Violation("assertion", repr(error)))
 
     def _any_damaged(self) -> bool:
         return any(model.damaged for model in self.models.values())
-
-    # What the disk does
-
-    def disturb(self) -> None:
-        """Some operations will fail, or the disk is full, or there is room again."""
-        below = self.entropy.below
-        self.excused = True
-        if below(3):
-            kind = REFUSALS[below(len(REFUSALS))]
-            where = (DIRECTORY, "/topics/", ".log", "/checkpoint", "/lakes")[below(5)]
-            self.files.inject(kind, where, errno.EIO, 1 + below(2))
-            self.note(f"will refuse {kind} {where}")
-        else:
-            self.files.room_bytes = None if below(2) else below(3000)
-            self.note(f"room {self.files.room_bytes}")

@@ -21,6 +21,7 @@ class ConfigSource(IntEnum):
     DYNAMIC_TOPIC = 1
     STATIC_BROKER = 4
     DEFAULT = 5
+    GROUP = 8
 
 
 class Synonym(NamedTuple):
@@ -46,10 +47,11 @@ class _Setting(NamedTuple):
 
     name: str
     type: ConfigType
-    value: Callable[[BrokerSettings], int | bool]
+    value: Callable[[BrokerSettings], int | bool | str]
 
 
 _INT, _LONG, _BOOLEAN = ConfigType.INT, ConfigType.LONG, ConfigType.BOOLEAN
+_STRING, _LIST = ConfigType.STRING, ConfigType.LIST
 
 _SETTINGS: Final = (
     _Setting("auto.create.topics.enable", _BOOLEAN, lambda s: s.auto_create_topics),
@@ -57,6 +59,18 @@ _SETTINGS: Final = (
     _Setting("default.replication.factor", _INT, lambda s: s.default_replication_factor),
     _Setting("delete.topic.enable", _BOOLEAN, lambda s: s.delete_topics),
     _Setting("fetch.max.bytes", _INT, lambda s: s.fetch_bytes_max),
+    _Setting("group.consumer.assignment.interval.ms", _INT, lambda s: s.group_consumer_assignment_interval_ms),
+    _Setting("group.consumer.assignors", _LIST, lambda s: ",".join(s.group_consumer_assignors)),
+    _Setting("group.consumer.heartbeat.interval.ms", _INT, lambda s: s.group_consumer_heartbeat_interval_ms),
+    _Setting("group.consumer.max.assignment.interval.ms", _INT, lambda s: s.group_consumer_assignment_interval_ms_max),
+    _Setting("group.consumer.max.heartbeat.interval.ms", _INT, lambda s: s.group_consumer_heartbeat_interval_ms_max),
+    _Setting("group.consumer.max.session.timeout.ms", _INT, lambda s: s.group_consumer_session_timeout_ms_max),
+    _Setting("group.consumer.max.size", _INT, lambda s: s.group_consumer_members_max),
+    _Setting("group.consumer.migration.policy", _STRING, lambda s: s.group_consumer_migration_policy),
+    _Setting("group.consumer.min.assignment.interval.ms", _INT, lambda s: s.group_consumer_assignment_interval_ms_min),
+    _Setting("group.consumer.min.heartbeat.interval.ms", _INT, lambda s: s.group_consumer_heartbeat_interval_ms_min),
+    _Setting("group.consumer.min.session.timeout.ms", _INT, lambda s: s.group_consumer_session_timeout_ms_min),
+    _Setting("group.consumer.session.timeout.ms", _INT, lambda s: s.group_consumer_session_timeout_ms),
     _Setting("group.initial.rebalance.delay.ms", _INT, lambda s: s.group_initial_rebalance_delay_ms),
     _Setting("group.max.session.timeout.ms", _INT, lambda s: s.group_session_timeout_ms_max),
     _Setting("group.max.size", _INT, lambda s: s.group_members_max),

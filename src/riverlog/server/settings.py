@@ -69,6 +69,16 @@ BROKER_NUMBERS: Final[Mapping[str, Numeric]] = {
     "group.min.session.timeout.ms": Numeric("group_session_timeout_ms_min", 1),
     "group.max.session.timeout.ms": Numeric("group_session_timeout_ms_max", 1),
     "group.max.size": Numeric("group_members_max", 1),
+    "group.consumer.session.timeout.ms": Numeric("group_consumer_session_timeout_ms", 1),
+    "group.consumer.min.session.timeout.ms": Numeric("group_consumer_session_timeout_ms_min", 1),
+    "group.consumer.max.session.timeout.ms": Numeric("group_consumer_session_timeout_ms_max", 1),
+    "group.consumer.heartbeat.interval.ms": Numeric("group_consumer_heartbeat_interval_ms", 1),
+    "group.consumer.min.heartbeat.interval.ms": Numeric("group_consumer_heartbeat_interval_ms_min", 1),
+    "group.consumer.max.heartbeat.interval.ms": Numeric("group_consumer_heartbeat_interval_ms_max", 1),
+    "group.consumer.assignment.interval.ms": Numeric("group_consumer_assignment_interval_ms", 0),
+    "group.consumer.min.assignment.interval.ms": Numeric("group_consumer_assignment_interval_ms_min", 0),
+    "group.consumer.max.assignment.interval.ms": Numeric("group_consumer_assignment_interval_ms_max", 0),
+    "group.consumer.max.size": Numeric("group_consumer_members_max", 1),
     "offset.metadata.max.bytes": Numeric("offset_metadata_bytes_max", 0),
     "offsets.retention.minutes": Numeric("offsets_retention_ms", 1, factor=MINUTE_MS),
     "offsets.retention.check.interval.ms": Numeric("offsets_retention_check_interval_ms", 1, INT64_MAX),
@@ -86,6 +96,11 @@ BROKER_FLAGS: Final[Mapping[str, str]] = {
     "delete.topic.enable": "delete_topics",
     "riverlog.strict.replication": "strict_replication",
 }
+BROKER_LISTS: Final[Mapping[str, str]] = {"group.consumer.assignors": "group_consumer_assignors"}
+BROKER_CHOICES: Final[Mapping[str, str]] = {"group.consumer.migration.policy": "group_consumer_migration_policy"}
+_ASSIGNORS: Final = {"org.apache.kafka.coordinator.group.assignor.UniformAssignor": "uniform",
+                     "org.apache.kafka.coordinator.group.assignor.RangeAssignor": "range"}  # fmt: skip
+_MIGRATION_POLICIES: Final = ("bidirectional", "upgrade", "downgrade", "disabled")
 STORAGE_NUMBERS: Final[Mapping[str, Numeric]] = {
     "broker.id": Numeric("node_id", 0),
     "node.id": Numeric("node_id", 0),
@@ -154,7 +169,8 @@ def read(path: Path) -> dict[str, str]:
 def known_names() -> frozenset[str]:
     """Every setting that means something here."""
     of_storage = {*STORAGE_NUMBERS, *STORAGE_FLAGS, *STORAGE_RATES}
-    return frozenset({*BROKER_NUMBERS, *BROKER_FLAGS, *of_storage, *OTHERS, *BROKER_SYNONYMS})
+    of_groups = {*BROKER_LISTS, *BROKER_CHOICES}
+    return frozenset({*BROKER_NUMBERS, *BROKER_FLAGS, *of_groups, *of_storage, *OTHERS, *BROKER_SYNONYMS})
 
 
 def kafka_names() -> Mapping[str, str]:
@@ -205,13 +221,47 @@ def _warning(ignored: list[str]) -> str:
 def _broker(values: Mapping[str, str]) -> BrokerSettings:
     fields: dict[str, Any] = _numbers(values, BROKER_NUMBERS)
     fields |= {BROKER_FLAGS[name]: _flag(name, text) for name, text in values.items() if name in BROKER_FLAGS}
+    fields |= {BROKER_LISTS[name]: _assignors(name, text) for name, text in values.items() if name in BROKER_LISTS}
+    fields |= {BROKER_CHOICES[name]: _policy(name, text) for name, text in values.items() if name in BROKER_CHOICES}
     broker = BrokerSettings(topic_defaults=_topic_defaults(values), **fields)
+    _check_consumer_groups(broker)
     if broker.group_session_timeout_ms_min > broker.group_session_timeout_ms_max:
         raise SettingsError(
             f"group.min.session.timeout.ms={broker.group_session_timeout_ms_min} is above "
             f"group.max.session.timeout.ms={broker.group_session_timeout_ms_max}: lower the first or raise the second"
         )
     return broker
+
+
+def _assignors(name: str, text: str) -> tuple[str, ...]:
+    """By their names, or by those of Kafka's classes."""
+    assignors = tuple(_ASSIGNORS.get(one.strip(), one.strip()) for one in text.split(","))
+    if not set(assignors) <= set(_ASSIGNORS.values()) or len(set(assignors)) < len(assignors):
+        raise SettingsError(f"setting {name}={text!r} is not allowed: name uniform, range or both, each once")
+    return assignors
+
+
+def _policy(name: str, text: str) -> str:
+    if text.lower() not in _MIGRATION_POLICIES:
+        raise SettingsError(f"setting {name}={text!r} is not allowed: give one of {', '.join(_MIGRATION_POLICIES)}")
+    return text.lower()
+
+
+def _check_consumer_groups(broker: BrokerSettings) -> None:
+    for what in ("session.timeout", "heartbeat.interval", "assignment.interval"):
+        field = f"group_consumer_{what.replace('.', '_')}_ms"
+        default, low, high = (getattr(broker, name) for name in (field, f"{field}_min", f"{field}_max"))
+        if not low <= default <= high:
+            raise SettingsError(
+                f"group.consumer.{what}.ms={default} is not between group.consumer.min.{what}.ms={low} and "
+                f"group.consumer.max.{what}.ms={high}: change one of them"
+            )
+    session_ms, heartbeat_ms = broker.group_consumer_session_timeout_ms, broker.group_consumer_heartbeat_interval_ms
+    if heartbeat_ms >= session_ms:
+        raise SettingsError(
+            f"group.consumer.heartbeat.interval.ms={heartbeat_ms} must be less than "
+            f"group.consumer.session.timeout.ms={session_ms}: lower the first"
+        )
 
 
 def _topic_defaults(values: Mapping[str, str]) -> dict[str, str]:

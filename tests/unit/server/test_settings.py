@@ -10,7 +10,9 @@ import pytest
 from riverlog.broker.settings import BrokerSettings
 from riverlog.server.addresses import HostPort
 from riverlog.server.settings import (
+    BROKER_CHOICES,
     BROKER_FLAGS,
+    BROKER_LISTS,
     BROKER_NUMBERS,
     OTHERS,
     STORAGE_NUMBERS,
@@ -179,10 +181,39 @@ def test_names_are_kafkas_or_begin_with_riverlog() -> None:
 def test_every_field_that_a_setting_fills_is_there_and_every_field_of_the_broker_has_its_setting() -> None:
     broker = {one.name for one in fields(BrokerSettings)}
     filled = {numeric.field for numeric in BROKER_NUMBERS.values()} | set(BROKER_FLAGS.values())
+    filled |= {*BROKER_LISTS.values(), *BROKER_CHOICES.values()}
     assert filled == broker - {"topic_defaults"}
     assert {numeric.field for numeric in STORAGE_NUMBERS.values()} <= {one.name for one in fields(LocalSettings)}
 
 
 def test_the_guide_names_every_setting() -> None:
     guide = (Path(__file__).resolve().parents[3] / "docs" / "guide" / "settings.md").read_text(encoding="utf-8")
-    assert [name for name in {*BROKER_NUMBERS, *BROKER_FLAGS, *STORAGE_NUMBERS, *OTHERS} if f"`{name}`" not in guide] == []
+    names = {*BROKER_NUMBERS, *BROKER_LISTS, *BROKER_CHOICES, *BROKER_FLAGS, *STORAGE_NUMBERS, *OTHERS}
+    assert [name for name in names if f"`{name}`" not in guide] == []
+
+
+def test_consumer_groups_have_bounds_that_hold_their_defaults() -> None:
+    broker = load(None, {"group.consumer.min.session.timeout.ms": "500", "group.consumer.session.timeout.ms": "2000",
+                         "group.consumer.min.heartbeat.interval.ms": "100",
+                         "group.consumer.heartbeat.interval.ms": "1000"}).broker  # fmt: skip
+    assert (broker.group_consumer_session_timeout_ms, broker.group_consumer_session_timeout_ms_min) == (2000, 500)
+    assert broker.group_consumer_heartbeat_interval_ms == 1000
+    with pytest.raises(SettingsError, match=r"group\.consumer\.max\.session\.timeout\.ms=60000: change one"):
+        load(None, {"group.consumer.session.timeout.ms": "60001"})
+    with pytest.raises(SettingsError, match="must be less than"):
+        load(None, {"group.consumer.min.session.timeout.ms": "500", "group.consumer.session.timeout.ms": "5000"})
+
+
+def test_assignors_and_the_policy_of_migration() -> None:
+    of_kafka = "org.apache.kafka.coordinator.group.assignor.RangeAssignor, uniform"
+    broker = load(None, {"group.consumer.assignors": of_kafka, "group.consumer.migration.policy": "UPGRADE"}).broker
+    assert broker.group_consumer_assignors == ("range", "uniform")
+    assert broker.group_consumer_migration_policy == "upgrade"
+    for name, text in (
+        ("group.consumer.assignors", "range,range"),
+        ("group.consumer.assignors", "com.example.Mine"),
+        ("group.consumer.assignors", ""),
+        ("group.consumer.migration.policy", "sideways"),
+    ):
+        with pytest.raises(SettingsError, match=name):
+            load(None, {name: text})

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riverlog.base.ids import PartitionId, TopicId
-from riverlog.state.groups.classic import ClassicGroup
+from riverlog.state.groups.classic import ClassicSide
 from riverlog.state.groups.commands import GroupSettings, GroupState, JoinResult, Leaver, Protocols, SyncResult, Token
+from riverlog.state.groups.group import Group
 from riverlog.testing.group_driver import GroupDriver, subscription
 
 REBALANCE_MS_MAX: Final = 60_000
@@ -57,7 +58,7 @@ class History:
         self.nonce = 0
 
     def play(self, what: str, first: int, second: int) -> None:
-        driver, machine = self.driver, self.driver.machine
+        driver, side = self.driver, self.driver.classic
         member_id = sorted(self.known)[first % len(self.known)] if self.known else ""
         instance_id = self.known.get(member_id)
         match what:
@@ -74,7 +75,7 @@ class History:
             case "sync" if member_id:
                 self.sync(member_id, instance_id)
             case "sync all":
-                for each, instance in sorted(self.known.items(), key=lambda one: one[0] == machine.membership.leader):
+                for each, instance in sorted(self.known.items(), key=lambda one: one[0] == side.membership.leader):
                     self.sync(each, instance)
             case "settle":
                 self.play("rejoin all", 0, second)
@@ -85,7 +86,7 @@ class History:
                     self.play("join", 0, second)
                 self.play("settle", 0, second)
             case "beat" if member_id:
-                driver.beat(member_id, machine.generation - second, instance_id)
+                driver.beat(member_id, side.generation - second, instance_id)
             case "unsettle" if member_id:  # somebody changes its mind, and perhaps goes while it waits
                 self.play("rejoin", first, second)
                 self.play("static", first % 3, second)
@@ -95,13 +96,13 @@ class History:
                 others = sorted(self.known)[second % len(self.known)]
                 driver.leave(Leaver(member_id, instance_id), Leaver(others))
             case "commit":
-                driver.commit({PARTITION: first}, member_id if second else "", machine.generation if second else -1)
+                driver.commit({PARTITION: first}, member_id if second else "", side.generation if second else -1)
             case "wait":
                 driver.advance(first)
             case "restart":
                 driver.reload()
                 self.asked.clear()
-                self.generation = driver.machine.generation
+                self.generation = driver.classic.generation
                 self.agreed = {g: one for g, one in self.agreed.items() if g <= self.generation}
 
     def sent(self, token: Token, instance_id: str | None) -> None:
@@ -110,9 +111,9 @@ class History:
 
     def sync(self, member_id: str, instance_id: str | None) -> None:
         self.nonce += 1
-        members = [member.member_id for member in self.driver.machine.membership]
+        members = [member.member_id for member in self.driver.classic.membership]
         parts = {each: f"{self.nonce} {each}".encode() for each in members}
-        token = self.driver.sync(member_id, self.driver.machine.generation, parts, instance_id=instance_id)
+        token = self.driver.sync(member_id, self.driver.classic.generation, parts, instance_id=instance_id)
         self.sent(token, instance_id)
 
     def hear(self) -> None:
@@ -139,18 +140,18 @@ class History:
 
     def hear_sync(self, result: SyncResult) -> None:
         nonce = result.assignment.split()[0].decode()
-        protocol, agreed = self.agreed[self.driver.machine.generation]
+        protocol, agreed = self.agreed[self.driver.classic.generation]
         assert agreed in ("", nonce), "two assignments in one generation"
-        self.agreed[self.driver.machine.generation] = (protocol, nonce)
+        self.agreed[self.driver.classic.generation] = (protocol, nonce)
 
     def check(self) -> None:
-        driver, machine = self.driver, self.driver.machine
-        membership = machine.membership
+        driver, machine, side = self.driver, self.driver.machine, self.driver.classic
+        membership = side.membership
         assert set(machine.waiting()) == set(self.asked), "a request is lost, or waits for nothing"
         for token, sent_ms in self.asked.items():
             assert driver.now.monotonic_ms - sent_ms <= REBALANCE_MS_MAX, f"{token} waits too long"
         assert driver.deadline_ms == machine.deadline_ms
-        if (next_ms := machine._next_deadline()) is not None:
+        if (next_ms := side._next_deadline()) is not None:
             assert machine.deadline_ms is not None
             assert machine.deadline_ms <= next_ms
         offered = Counter(name for member in membership for name, _ in member.protocols)
@@ -162,22 +163,23 @@ class History:
         assert (machine.state is GroupState.EMPTY) <= (not membership.members)
         if machine.state is GroupState.STABLE:
             self.check_stable()
-        loaded = ClassicGroup.load("g", driver.rows, driver.settings, driver.now)
-        assert loaded._stored == machine._stored
+        loaded = Group.load("g", driver.rows, driver.settings, driver.topics, driver.now)
+        assert isinstance(loaded.side, ClassicSide)
+        assert loaded.side._stored == side._stored
         assert dict(loaded.offsets.items()) == dict(machine.offsets.items())
 
     def check_stable(self) -> None:
         """Nobody has a part of another generation, and no two have the same."""
-        machine = self.driver.machine
-        parts = [member.assignment for member in machine.membership if member.assignment]
+        side = self.driver.classic
+        parts = [member.assignment for member in side.membership if member.assignment]
         assert len(set(parts)) == len(parts)
         assert len({part.split()[0] for part in parts}) <= 1
-        assert not machine.membership.joining_count
-        stored = ClassicGroup.load("g", self.driver.rows, self.driver.settings, self.driver.now)
-        assert stored.generation == machine.generation
-        assert stored.membership.leader == machine.membership.leader
+        assert not side.membership.joining_count
+        stored = ClassicSide.load("g", self.driver.rows, self.driver.settings, self.driver.now)
+        assert stored.generation == side.generation
+        assert stored.membership.leader == side.membership.leader
         assert {m.member_id: m.assignment for m in stored.membership} == {
-            m.member_id: m.assignment for m in machine.membership
+            m.member_id: m.assignment for m in side.membership
         }
 
 

@@ -46,6 +46,7 @@ from riverlog.state.groups.commands import (
     Description,
     DropTopics,
     ExpireOffsets,
+    FetchedOffsets,
     FetchOffsets,
     GroupSettings,
     GroupState,
@@ -87,7 +88,7 @@ class Coordinator:
         self._clock = clock
         self._entropy = entropy
         self._access = access
-        self._machines = GroupMachines(self.group_settings, catalog, clock, entropy)
+        self._machines = GroupMachines(self.group_settings, topics, catalog, clock, entropy)
 
     # ------------------------------------------------------------------ life
 
@@ -208,7 +209,7 @@ class Coordinator:
         token = self._machines.token()
         if topics is None:
             answer = await self._machines.ask(group_id, FetchOffsets(token, None, require_stable), token)
-            return self._fetched_all(caller, cast("Mapping[PartitionId, CommittedOffset]", answer))
+            return self._fetched_all(caller, cast(FetchedOffsets, answer).committed)
         found = [self._topic(caller, Operation.DESCRIBE, asked.name, asked.topic_id) for asked in topics]
         wanted = [
             PartitionId(topic.topic_id, index)
@@ -217,7 +218,7 @@ class Coordinator:
             for index in asked.partitions
         ]
         answer = await self._machines.ask(group_id, FetchOffsets(token, wanted, require_stable), token)
-        committed = cast("Mapping[PartitionId, CommittedOffset]", answer)
+        committed = cast(FetchedOffsets, answer).committed
         fetched = []
         for topic, asked in zip(found, topics, strict=True):
             if not isinstance(topic, ErrorKind):
@@ -312,7 +313,7 @@ class Coordinator:
     def members(self) -> Iterator[tuple[str, GroupState, int]]:
         """Group, state and number of members, of the groups that are loaded."""
         for group_id, runner in list(self._machines.runners.items()):
-            yield group_id, runner.machine.state, len(runner.machine.membership)
+            yield group_id, runner.machine.state, runner.machine.member_count
 
     def _topic_changed(self, before: TopicFacts | None, after: TopicFacts | None) -> None:
         if before is not None and after is None:

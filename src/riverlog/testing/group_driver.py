@@ -7,7 +7,7 @@ from typing import Final
 
 from riverlog.base.ids import PartitionId
 from riverlog.env.clock import Now
-from riverlog.state.groups.classic import ClassicGroup
+from riverlog.state.groups.classic import ClassicSide
 from riverlog.state.groups.commands import (
     Command,
     CommitOffsets,
@@ -24,6 +24,8 @@ from riverlog.state.groups.commands import (
     Token,
 )
 from riverlog.state.groups.effects import Commit, Reply, Schedule
+from riverlog.state.groups.group import Group
+from riverlog.state.groups.topics import NoTopics, TopicsView
 
 
 def subscription(*topics: str) -> bytes:
@@ -38,15 +40,23 @@ RANGE: Final[Protocols] = (("range", subscription("t")),)
 class GroupDriver:
     """Methods that ask give the token of the request; `answers` has its answer as soon as there is one."""
 
-    def __init__(self, settings: GroupSettings | None = None) -> None:
+    def __init__(self, settings: GroupSettings | None = None, topics: TopicsView | None = None) -> None:
         self.settings = settings or GroupSettings()
         self.now = Now(1_700_000_000_000, 1_000_000)
-        self.machine = ClassicGroup("g", self.settings)
+        self.topics = topics or NoTopics()
+        self.machine = Group("g", self.settings, self.topics)
         self.answers: dict[Token, Result] = {}
         self.rows: dict[str, bytes] = {}
         self.commits: list[Mapping[str, bytes | None]] = []
         self.deadline_ms: int | None = None  # as it was scheduled
         self._tokens = 0
+
+    @property
+    def classic(self) -> ClassicSide:
+        """The side of the group, which is a classic one."""
+        side = self.machine.side
+        assert isinstance(side, ClassicSide)
+        return side
 
     def token(self) -> Token:
         self._tokens += 1
@@ -80,7 +90,7 @@ class GroupDriver:
     def reload(self) -> None:
         """Another process takes over: what waited is gone, the monotonic clock is another one."""
         self.now = Now(self.now.wall_ms + 1_000, 5_000)
-        self.machine = ClassicGroup.load("g", self.rows, self.settings, self.now)
+        self.machine = Group.load("g", self.rows, self.settings, self.topics, self.now)
         self.deadline_ms = self.machine.deadline_ms
 
     def join(
@@ -151,12 +161,12 @@ class GroupDriver:
     def stable(self, count: int) -> Sequence[str]:
         """`count` members with everything assigned; their ids, the leader first. The group was empty."""
         tokens = [self.join() for _ in range(count)]
-        members = [member.member_id for member in self.machine.membership]
+        members = [member.member_id for member in self.classic.membership]
         for member_id, token in zip(members, tokens, strict=True):
             if token in self.answers and self.machine.state.value == "PreparingRebalance":
                 self.join(member_id)
-        generation = self.machine.generation
-        leader = self.machine.membership.leader
+        generation = self.classic.generation
+        leader = self.classic.membership.leader
         assert leader is not None
         self.sync(leader, generation, {member_id: member_id.encode() for member_id in members})
         for member_id in members:

@@ -26,6 +26,7 @@ from riverlog.catalog.contract import Scope
 from riverlog.catalog.memory import MemoryCatalog
 from riverlog.env.entropy import SeededEntropy
 from riverlog.state.access import Access, AllowAll, Caller, DenyAll, Operation, Resource, ResourceKind
+from riverlog.state.groups.classic import ClassicSide
 from riverlog.state.groups.commands import GroupState, JoinResult, Leaver
 from riverlog.testing.clock import ManualClock
 from riverlog.testing.group_driver import RANGE, subscription
@@ -437,10 +438,11 @@ class TestCatalogFaults:
     def test_a_machine_that_fails_is_loaded_again(self) -> None:
         async def story(one: World) -> None:
             member = await one.stable()
-            machine = one.groups._machines.runners["g"].machine
-            machine.membership.members.clear()  # nonsense
-            machine.membership.static["i"] = member.member_id
-            machine.membership.members[member.member_id] = None  # type: ignore[assignment]
+            side = one.groups._machines.runners["g"].machine.side
+            assert isinstance(side, ClassicSide)
+            side.membership.members.clear()  # nonsense
+            side.membership.static["i"] = member.member_id
+            side.membership.members[member.member_id] = None  # type: ignore[assignment]
             await refused(one.groups.heartbeat(CALLER, "g", member), ErrorKind.COORDINATOR_NOT_AVAILABLE)
             assert await one.groups.heartbeat(CALLER, "g", member) is None
 

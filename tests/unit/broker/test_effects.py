@@ -14,16 +14,18 @@ from riverlog.catalog.contract import Lease, Scope
 from riverlog.catalog.memory import MemoryCatalog
 from riverlog.env.entropy import SeededEntropy
 from riverlog.env.tasks import Tasks
-from riverlog.state.groups.classic import ClassicGroup
 from riverlog.state.groups.commands import (
     CommitOffsets,
     CommittedOffset,
     DropTopics,
+    FetchedOffsets,
     FetchOffsets,
     GroupSettings,
     Heartbeat,
     Token,
 )
+from riverlog.state.groups.group import Group
+from riverlog.state.groups.topics import NoTopics
 from riverlog.testing.clock import ManualClock
 
 PARTITION = PartitionId(TopicId(b"t" * 16), 0)
@@ -32,10 +34,10 @@ PARTITION = PartitionId(TopicId(b"t" * 16), 0)
 class World:
     def __init__(self, late: int) -> None:
         self.catalog = MemoryCatalog(late=late)
-        self.idle: list[MachineRunner[ClassicGroup]] = []
-        self.dropped: list[MachineRunner[ClassicGroup]] = []
+        self.idle: list[MachineRunner[Group]] = []
+        self.dropped: list[MachineRunner[Group]] = []
         self.tasks = Tasks("test")
-        world: RunnerWorld[ClassicGroup] = RunnerWorld(
+        world: RunnerWorld[Group] = RunnerWorld(
             "group",
             self.catalog,
             ManualClock(),
@@ -45,7 +47,7 @@ class World:
             self.idle.append,
             self.dropped.append,
         )
-        machine = ClassicGroup("g", GroupSettings())
+        machine = Group("g", GroupSettings(), NoTopics())
         self.runner = MachineRunner("g", Lease(Scope("group", "g"), 1), machine, world)
 
     def commit(self, token: int, offset: int) -> object:
@@ -86,7 +88,7 @@ def test_answers_keep_to_the_commits_before_them() -> None:
         await asyncio.gather(*futures)  # type: ignore[call-overload]
         assert order == [1, 2, 3, 4]
         assert len(world.catalog.commits) == 1  # all of it was asked before the first commit began
-        assert world.fetch(5) == {PARTITION: CommittedOffset(6, -1, "", 0)}
+        assert world.fetch(5) == FetchedOffsets(None, {PARTITION: CommittedOffset(6, -1, "", 0)})
 
     run(story)
 

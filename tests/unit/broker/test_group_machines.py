@@ -22,13 +22,14 @@ from riverlog.state.groups.commands import (
     DropTopics,
     GroupSettings,
 )
+from riverlog.state.groups.topics import NoTopics
 from riverlog.testing.clock import ManualClock
 
 PARTITION = PartitionId(TopicId(b"t" * 16), 0)
 
 
 def machines_over(catalog: MemoryCatalog) -> GroupMachines:
-    return GroupMachines(GroupSettings(), catalog, ManualClock(), SeededEntropy(1))
+    return GroupMachines(GroupSettings(), NoTopics(), catalog, ManualClock(), SeededEntropy(1))
 
 
 def run(story: Callable[[GroupMachines, MemoryCatalog], Awaitable[None]]) -> None:

@@ -14,8 +14,8 @@ def test_stable_assigns_to_everybody_the_leader_first() -> None:
     driver = GroupDriver()
     leader, *others = driver.stable(3)
     assert driver.machine.state is GroupState.STABLE
-    assert driver.machine.membership.leader == leader
-    assert [member.assignment for member in driver.machine.membership if member.member_id != leader] == [
+    assert driver.classic.membership.leader == leader
+    assert [member.assignment for member in driver.classic.membership if member.member_id != leader] == [
         other.encode() for other in others
     ]
 
@@ -37,5 +37,5 @@ def test_reload_takes_only_the_rows_along() -> None:
     (member_id,) = driver.stable(1)
     driver.join()
     driver.reload()
-    assert list(driver.machine.membership.members) == [member_id]
+    assert list(driver.classic.membership.members) == [member_id]
     assert driver.machine.waiting() == []

@@ -33,6 +33,8 @@ class GroupState(Enum):
     PREPARING_REBALANCE = "PreparingRebalance"
     COMPLETING_REBALANCE = "CompletingRebalance"
     STABLE = "Stable"
+    ASSIGNING = "Assigning"  # the last two only of groups of the consumer protocol
+    RECONCILING = "Reconciling"
     DEAD = "Dead"  # only ever said of a group that is not there
 
 
@@ -45,6 +47,12 @@ class GroupSettings:
     members_max: int = limits.group_members_max
     initial_rebalance_delay_ms: int = 0
     offsets_retention_ms: int = 7 * DAY_MS
+    consumer_session_timeout_ms: int = 45_000  # from here on: of the consumer protocol (KIP-848)
+    consumer_heartbeat_interval_ms: int = 5_000
+    consumer_assignment_interval_ms: int = 1_000  # between two target assignments of a group
+    consumer_members_max: int = limits.group_members_max
+    consumer_assignors: tuple[str, ...] = ("uniform", "range")  # the first one is for who asks for none
+    migration_policy: str = "bidirectional"  # of a live group's protocol; or upgrade, downgrade, disabled
 
 
 class Join(NamedTuple):
@@ -111,6 +119,7 @@ class CommitOffsets(NamedTuple):
     instance_id: str | None
     generation: int
     offsets: Mapping[PartitionId, CommittedOffset]
+    epochs_known: bool = True  # the request is of a version (9) that knows member epochs
 
 
 class FetchOffsets(NamedTuple):
@@ -175,7 +184,21 @@ class TopicsChanged(NamedTuple):
     names: Collection[str]
 
 
+class Configure(NamedTuple):
+    """The group's settings are these from now on."""
+
+    settings: GroupSettings
+
+
 class Describe(NamedTuple):
+    """As a classic group; one of the consumer protocol is answered as DEAD."""
+
+    token: Token
+
+
+class DescribeConsumer(NamedTuple):
+    """As a group of the consumer protocol; a classic one is answered as DEAD."""
+
     token: Token
 
 
@@ -215,12 +238,18 @@ class CutOffsets(NamedTuple):
 
 Command: TypeAlias = (
     Heartbeat
+    | ConsumerHeartbeat
     | CommitOffsets
+    | CommitPending
+    | EndPending
     | FetchOffsets
     | Join
     | Sync
     | Leave
+    | TopicsChanged
+    | Configure
     | Describe
+    | DescribeConsumer
     | DeleteGroup
     | DeleteOffsets
     | Tick
@@ -280,6 +309,32 @@ class Description(NamedTuple):
     members: Sequence[DescribedMember] = ()
 
 
+class DescribedConsumer(NamedTuple):
+    """`assignment`: what it holds, with what it has yet to give up; `target`: what it shall hold."""
+
+    member_id: str
+    instance_id: str | None
+    rack_id: str | None
+    member_epoch: int
+    client_id: str
+    client_host: str
+    subscribed_names: Sequence[str]
+    subscribed_regex: str | None
+    assignment: Mapping[TopicId, Sequence[int]]
+    target: Mapping[TopicId, Sequence[int]]
+    is_classic: bool = False  # it speaks the classic protocol
+
+
+class ConsumerDescription(NamedTuple):
+    """`state` DEAD: there is no such group of the consumer protocol."""
+
+    state: GroupState
+    group_epoch: int = 0
+    assignment_epoch: int = 0
+    assignor: str = ""
+    members: Sequence[DescribedConsumer] = ()
+
+
 class DeleteOffsetsResult(NamedTuple):
     """`error` is of the whole group; else one error a partition, in the order of the request."""
 
@@ -311,8 +366,10 @@ Result: TypeAlias = (
     | SyncResult
     | LeaveResult
     | Description
+    | ConsumerDescription
+    | ConsumerHeartbeatResult
     | DeleteOffsetsResult
-    | Mapping[PartitionId, CommittedOffset]  # of FetchOffsets: only those that were ever committed
-    | ErrorKind  # of Heartbeat, CommitOffsets, DeleteGroup
+    | FetchedOffsets
+    | ErrorKind  # of Heartbeat, CommitOffsets, CommitPending, DeleteGroup
     | None
 )

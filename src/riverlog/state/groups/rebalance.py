@@ -6,16 +6,15 @@ Stable: each knows its part. The rules are Kafka's, because its clients know the
 
 Invariants: a request that waits is the `joining` or `syncing` of exactly one member; the generation never falls while
 the group exists; `deadline_ms` is never later than the earliest time at which something runs out.
-Not here: commands in general, offsets, rows (`classic.py`).
+Not here: rows, who may commit offsets (`classic.py`).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 
 from riverlog.base.errors import ErrorKind
-from riverlog.env.clock import Now
 from riverlog.state.groups.commands import (
     GroupSettings,
     GroupState,
@@ -24,23 +23,18 @@ from riverlog.state.groups.commands import (
     JoinResult,
     Leave,
     LeaveResult,
-    Result,
     Sync,
     SyncResult,
     Token,
     new_member_join_ms_max,
 )
-from riverlog.state.groups.effects import Commit, Effect, Reply
 from riverlog.state.groups.members import Member, Membership
+from riverlog.state.groups.side import Side
 
 
-class RebalancingGroup(ABC):
+class RebalancingGroup(Side):
     def __init__(self, group_id: str, settings: GroupSettings) -> None:
-        self.group_id = group_id
-        self.settings = settings
-        self.deadline_ms: int | None = None  # monotonic; when the next `Tick` is due
-        self._now = Now(0, 0)
-        self._effects: list[Effect] = []
+        super().__init__(group_id, settings)
         self._reset()
 
     @abstractmethod
@@ -63,7 +57,7 @@ class RebalancingGroup(ABC):
         self._initial_remaining_ms = 0
         self._initial_newcomer = False
 
-    def _join(self, join: Join) -> None:
+    def join(self, join: Join) -> None:
         settings = self.settings
         if not settings.session_timeout_ms_min <= join.session_timeout_ms <= settings.session_timeout_ms_max:
             self._refuse_join(join, ErrorKind.INVALID_SESSION_TIMEOUT)
@@ -257,7 +251,7 @@ class RebalancingGroup(ABC):
         self._sync_deadline_ms = now_ms + self.membership.rebalance_timeout_ms()
         self._wake_at(self._sync_deadline_ms)
 
-    def _sync(self, sync: Sync) -> None:
+    def sync(self, sync: Sync) -> None:
         error = self._check(sync.member_id, sync.instance_id, sync.generation)
         if error is None and (
             (sync.protocol_type is not None and sync.protocol_type != self.protocol_type)
@@ -293,7 +287,7 @@ class RebalancingGroup(ABC):
     def _synced(self, member: Member) -> SyncResult:
         return SyncResult(None, member.assignment, self.protocol_type, self.protocol)
 
-    def _heartbeat(self, beat: Heartbeat) -> ErrorKind | None:
+    def heartbeat(self, beat: Heartbeat) -> ErrorKind | None:
         error = self._check(beat.member_id, beat.instance_id, beat.generation)
         if error is not None:
             return error
@@ -306,7 +300,7 @@ class RebalancingGroup(ABC):
             return ErrorKind.ILLEGAL_GENERATION
         return error
 
-    def _leave(self, leave: Leave) -> None:
+    def leave(self, leave: Leave) -> None:
         errors: list[ErrorKind | None] = []
         gone: list[str] = []
         pending_gone = False
@@ -339,7 +333,7 @@ class RebalancingGroup(ABC):
         member.expires_ms = self._now.monotonic_ms + member.session_timeout_ms
         self._wake_at(member.expires_ms)
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
         now_ms = self._now.monotonic_ms
         late = [member_id for member_id, until_ms in self._pending.items() if until_ms <= now_ms]
         for member_id in late:
@@ -364,9 +358,6 @@ class RebalancingGroup(ABC):
         others = (self._initial_deadline_ms, self._join_deadline_ms, self._sync_deadline_ms)
         return min(deadlines + [deadline for deadline in others if deadline is not None], default=None)
 
-    def _reply(self, token: Token, result: Result) -> None:
-        self._effects.append(Reply(token, result))
-
     def _answer_join(self, member: Member, result: JoinResult) -> bool:
         """Answers the member's JoinGroup if one waits; its session counts again from now."""
         token = self.membership.take_joining(member)
@@ -382,14 +373,6 @@ class RebalancingGroup(ABC):
         if token is not None:
             self._renew(member)
             self._reply(token, result)
-
-    def _write(self, rows: Mapping[str, bytes | None]) -> None:
-        if rows:
-            self._effects.append(Commit(rows))
-
-    def _wake_at(self, deadline_ms: int) -> None:
-        if self.deadline_ms is None or deadline_ms < self.deadline_ms:
-            self.deadline_ms = deadline_ms
 
     def _enter(self, state: GroupState) -> None:
         self.state = state

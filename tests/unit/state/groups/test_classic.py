@@ -8,9 +8,7 @@ import pytest
 
 from riverlog.base.errors import Corruption, ErrorKind
 from riverlog.base.ids import PartitionId, TopicId
-from riverlog.state.groups.classic import ClassicGroup
 from riverlog.state.groups.commands import (
-    CommittedOffset,
     CutOffsets,
     DeleteGroup,
     DeleteOffsets,
@@ -19,6 +17,7 @@ from riverlog.state.groups.commands import (
     Description,
     DropTopics,
     ExpireOffsets,
+    FetchedOffsets,
     FetchOffsets,
     GroupSettings,
     GroupState,
@@ -30,6 +29,8 @@ from riverlog.state.groups.commands import (
     Token,
 )
 from riverlog.state.groups.effects import Reply
+from riverlog.state.groups.group import Group
+from riverlog.state.groups.topics import NoTopics
 from riverlog.testing.group_driver import GroupDriver
 
 TOPIC = TopicId(b"t" * 16)
@@ -112,7 +113,7 @@ class TestOffsets:
         for partitions, offsets in (([T0], {T0: 5}), (None, {T0: 5, U0: 6}), ([PartitionId(TOPIC, 9)], {})):
             token = driver.token()
             driver.send(FetchOffsets(token, partitions))
-            answer = cast("dict[PartitionId, CommittedOffset]", driver.answers[token])
+            answer = cast(FetchedOffsets, driver.answers[token]).committed
             assert {partition: committed.offset for partition, committed in answer.items()} == offsets
 
     def test_a_deleted_topic_takes_its_offsets_along(self) -> None:
@@ -140,7 +141,7 @@ class TestExpiry:
         (a,) = driver.stable(1)
         driver.commit({T0: 5}, a, 1)
         driver.advance(9 * DAY_MS)
-        driver.machine.state_since_ms = driver.now.wall_ms  # as if it had left only now
+        driver.classic.state_since_ms = driver.now.wall_ms  # as if it had left only now
         driver.send(ExpireOffsets(self.names))
         assert len(driver.machine.offsets) == 1
         driver.advance(7 * DAY_MS)
@@ -238,7 +239,7 @@ class TestForPeople:
         assert not driver.rows
         assert delete() is ErrorKind.GROUP_ID_NOT_FOUND
         driver.stable(1)
-        assert driver.machine.generation == 1
+        assert driver.classic.generation == 1
 
     def test_offsets_can_be_deleted_where_nobody_subscribes(self) -> None:
         driver = GroupDriver()
@@ -277,7 +278,7 @@ class TestRestart:
         assert driver.beat(b, 2) is None
         assert driver.commit({T0: 6}, b, 2) is None
         assert synced(driver, driver.sync(b, 2)).assignment == b.encode()
-        assert driver.machine.membership.leader == a
+        assert driver.classic.membership.leader == a
 
     def test_sessions_start_anew_and_run_out(self) -> None:
         driver = GroupDriver()
@@ -305,7 +306,7 @@ class TestRestart:
         (a,) = driver.stable(1)
         driver.leave(Leaver(a))
         driver.reload()
-        assert (driver.machine.generation, driver.machine.protocol_type) == (2, "consumer")
+        assert (driver.classic.generation, driver.classic.protocol_type) == (2, "consumer")
         assert joined(driver, driver.join()).generation == 3
 
     def test_unchanged_rows_are_not_written_again(self) -> None:
@@ -335,14 +336,14 @@ class TestRestart:
     def test_rows_of_later_versions_are_left_alone(self) -> None:
         driver = GroupDriver()
         driver.stable(1)
-        driver.rows["pending/x"] = b"?"
+        driver.rows["future/x"] = b"?"
         driver.reload()
         driver.advance(10_000)
-        assert driver.rows["pending/x"] == b"?"
+        assert driver.rows["future/x"] == b"?"
 
 
 def test_a_machine_that_knows_nothing_does_not_exist() -> None:
-    machine = ClassicGroup("g", GroupSettings())
+    machine = Group("g", GroupSettings(), NoTopics())
     driver = GroupDriver()
     assert not machine.exists
     assert machine.deadline_ms is None

@@ -6,7 +6,7 @@ from riverlog.state.groups.commands import GroupSettings, GroupState
 
 
 def test_states_are_called_as_in_kafka() -> None:
-    names = ["Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead"]
+    names = ["Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Assigning", "Reconciling", "Dead"]
     assert [state.value for state in GroupState] == names
 
 

@@ -371,7 +371,7 @@ class TestSyncing:
         assert driver.machine.state is GroupState.STABLE
         driver.advance(60_000)
         assert driver.machine.state is GroupState.PREPARING_REBALANCE
-        assert list(driver.machine.membership.members) == ["c-1"]
+        assert list(driver.classic.membership.members) == ["c-1"]
 
 
 class TestSessions:
@@ -395,7 +395,7 @@ class TestSessions:
         assert len(driver.rows) == 2
         driver.advance(10_000)
         assert driver.machine.state is GroupState.EMPTY
-        assert driver.machine.generation == 2
+        assert driver.classic.generation == 2
         assert list(driver.rows) == ["classic"]
         assert driver.deadline_ms is None
 
@@ -457,7 +457,7 @@ class TestLeaving:
         driver.leave(Leaver(b))
         assert joined(driver, token).error is ErrorKind.UNKNOWN_MEMBER_ID
         driver.join(a)
-        assert driver.machine.generation == 3
+        assert driver.classic.generation == 3
         second = driver.join()
         driver.join(a)
         c = joined(driver, second).member_id
@@ -486,7 +486,7 @@ class TestStaticMembers:
         assert result.skip_assignment
         assert len(result.members) == 2
         driver.reload()
-        assert driver.machine.membership.leader == result.member_id
+        assert driver.classic.membership.leader == result.member_id
 
     def test_a_leader_that_does_not_know_skip_assignment_is_told_that_it_does_not_lead(self) -> None:
         driver, a, _b = static_pair()
@@ -532,26 +532,26 @@ class TestStaticMembers:
     def test_one_that_does_not_join_again_stays_until_its_session_ends(self) -> None:
         driver, a, b = static_pair()
         token = driver.join(a, instance_id="a", rebalance_timeout_ms=5_000)
-        driver.machine.membership.get(b).rebalance_timeout_ms = 5_000
-        driver.machine._join_deadline_ms = driver.now.monotonic_ms + 5_000
-        driver.machine._wake_at(driver.machine._join_deadline_ms)
+        driver.classic.membership.get(b).rebalance_timeout_ms = 5_000
+        driver.classic._join_deadline_ms = driver.now.monotonic_ms + 5_000
+        driver.classic._wake_at(driver.classic._join_deadline_ms)
         driver.deadline_ms = driver.machine.deadline_ms
         driver.advance(5_000)
         assert len(joined(driver, token).members) == 2
         driver.advance(10_000)
-        assert b not in driver.machine.membership
+        assert b not in driver.classic.membership
 
     def test_when_only_static_members_are_missing_the_rebalance_waits_on(self) -> None:
         driver, a, _b = static_pair()
         token = driver.join(instance_id="c", session_timeout_ms=1_000_000)
         driver.leave(Leaver("", "c"))
         assert joined(driver, token).error is ErrorKind.UNKNOWN_MEMBER_ID
-        for member in driver.machine.membership:
+        for member in driver.classic.membership:
             member.expires_ms += 1_000_000
         driver.send(Tick())
         driver.advance(60_000)
         assert driver.machine.state is GroupState.PREPARING_REBALANCE
-        assert driver.machine.generation == 2
+        assert driver.classic.generation == 2
         driver.join(a, instance_id="a")
         driver.advance(60_000)
-        assert driver.machine.generation == 3
+        assert driver.classic.generation == 3

@@ -1,0 +1,241 @@
+"""The machine of one group id: `step(command, now)` gives the effects.
+
+A group owns its committed offsets and has one side, which owns the members: classic (`classic.py`) or of the consumer
+protocol (`consumer.py`). A group that nobody has joined has an empty classic one. Offsets stay when the side changes.
+
+Not here: topic names, access, who runs the effects (`broker/coordinator.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from riverlog.base.errors import ErrorKind
+from riverlog.env.clock import Now
+from riverlog.state.groups.classic import ClassicSide
+from riverlog.state.groups.commands import (
+    Command,
+    CommitOffsets,
+    CommitPending,
+    Configure,
+    ConsumerDescription,
+    ConsumerHeartbeat,
+    ConsumerHeartbeatResult,
+    CutOffsets,
+    DeleteGroup,
+    DeleteOffsets,
+    DeleteOffsetsResult,
+    Describe,
+    DescribeConsumer,
+    Description,
+    DropTopics,
+    EndPending,
+    ExpireOffsets,
+    FetchedOffsets,
+    FetchOffsets,
+    GroupSettings,
+    GroupState,
+    Heartbeat,
+    Join,
+    Leave,
+    Result,
+    Sync,
+    Tick,
+    Token,
+    TopicsChanged,
+)
+from riverlog.state.groups.effects import Commit, Effect, Reply, Schedule
+from riverlog.state.groups.offsets import Offsets
+from riverlog.state.groups.pending import PENDING_PREFIX, RowChanges
+from riverlog.state.groups.rows import OFFSET_PREFIX, decode_offset, partition_of_key
+from riverlog.state.groups.topics import TopicsView
+
+
+class Group:
+    def __init__(self, group_id: str, settings: GroupSettings, topics: TopicsView) -> None:
+        self.group_id = group_id
+        self.settings = settings
+        self.offsets = Offsets()
+        self.side: ClassicSide = ClassicSide(group_id, settings)
+        self._topics = topics
+        self._now = Now(0, 0)
+        self._effects: list[Effect] = []
+
+    # ------------------------------------------------------------------ what the outside may ask
+
+    @property
+    def exists(self) -> bool:
+        return self.side.exists or len(self.offsets) > 0
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When the next `Tick` is due, monotonic."""
+        return self.side.deadline_ms
+
+    @property
+    def state(self) -> GroupState:
+        return self.side.current_state
+
+    @property
+    def group_type(self) -> str:
+        return self.side.group_type
+
+    @property
+    def protocol_type(self) -> str | None:
+        return self.side.protocol_type
+
+    @property
+    def member_count(self) -> int:
+        return self.side.member_count
+
+    def waiting(self) -> list[Token]:
+        """The requests that wait for an answer."""
+        return self.side.waiting()
+
+    def step(self, command: Command, now: Now) -> list[Effect]:
+        self._now = now
+        effects: list[Effect] = []
+        self._effects = effects
+        self.side.begin(now, effects)
+        deadline_ms = self.side.deadline_ms
+        match command:
+            case Heartbeat():
+                self._reply(command.token, self.side.heartbeat(command))
+            case ConsumerHeartbeat():
+                self._reply(command.token, ConsumerHeartbeatResult(ErrorKind.GROUP_ID_NOT_FOUND))
+            case CommitOffsets():
+                self._commit_offsets(command)
+            case CommitPending():
+                self._commit_pending(command)
+            case EndPending():
+                self._write(
+                    self.offsets.end_pending(command.transactional_id, command.number, command.committed)
+                )
+                self._reply(command.token, None)
+            case FetchOffsets():
+                self._fetch_offsets(command)
+            case Join():
+                self.side.join(command)
+            case Sync():
+                self.side.sync(command)
+            case Leave():
+                self.side.leave(command)
+            case Tick():
+                self.side.tick()
+            case TopicsChanged():
+                pass
+            case Configure():
+                self.settings = self.side.settings = command.settings
+            case Describe():
+                self._reply(command.token, self._describe())
+            case DescribeConsumer():
+                self._reply(command.token, ConsumerDescription(GroupState.DEAD))
+            case DeleteGroup():
+                self._delete_group(command.token)
+            case DeleteOffsets():
+                self._delete_offsets(command)
+            case ExpireOffsets():
+                self._expire_offsets(command)
+            case DropTopics():
+                self._write(self.offsets.drop_topics(command.topic_ids))
+            case CutOffsets():
+                self._write(self.offsets.cut(command.partition, command.log_end))
+            case _:
+                assert_never(command)
+        if self.side.deadline_ms != deadline_ms or isinstance(command, Tick):
+            effects.append(Schedule(self.side.deadline_ms))
+        return effects
+
+    def _reply(self, token: Token, result: Result) -> None:
+        self._effects.append(Reply(token, result))
+
+    def _write(self, rows: Mapping[str, bytes | None]) -> None:
+        if rows:
+            self._effects.append(Commit(rows))
+
+    # ------------------------------------------------------------------ offsets
+
+    def _commit_offsets(self, command: CommitOffsets) -> None:
+        error: ErrorKind | None = ErrorKind.GROUP_ID_NOT_FOUND
+        if self.exists or command.generation < 0:
+            error = self.side.commit_error(command)
+        if error is None:
+            self._write(self.offsets.commit(command.offsets))
+        self._reply(command.token, error)
+
+    def _commit_pending(self, command: CommitPending) -> None:
+        error: ErrorKind | None = ErrorKind.ILLEGAL_GENERATION
+        if self.exists or command.generation < 0:
+            error = self.side.pending_error(command)
+        if error is None:
+            number = command.number
+            self._write(self.offsets.commit_pending(command.transactional_id, number, command.offsets))
+        self._reply(command.token, error)
+
+    def _fetch_offsets(self, command: FetchOffsets) -> None:
+        if (error := self.side.fetch_error(command)) is not None:
+            self._reply(command.token, FetchedOffsets(error, {}))
+            return
+        unstable = self.offsets.unstable(command.partitions) if command.require_stable else ()
+        self._reply(command.token, FetchedOffsets(None, self.offsets.fetch(command.partitions), unstable))
+
+    def _delete_offsets(self, command: DeleteOffsets) -> None:
+        error: ErrorKind | None = None
+        if not self.exists:
+            error = ErrorKind.GROUP_ID_NOT_FOUND
+        elif not self.side.offsets_deletable():
+            error = ErrorKind.NON_EMPTY_GROUP
+        if error is not None:
+            self._reply(command.token, DeleteOffsetsResult(error))
+            return
+        is_subscribed = self.side.is_subscribed
+        self._write(self.offsets.remove([p for topic, p in command.partitions if not is_subscribed(topic)]))
+        refused = ErrorKind.GROUP_SUBSCRIBED_TO_TOPIC
+        errors = [refused if is_subscribed(topic) else None for topic, _ in command.partitions]
+        self._reply(command.token, DeleteOffsetsResult(None, errors))
+
+    def _expire_offsets(self, command: ExpireOffsets) -> None:
+        rows = self.offsets.expire(
+            now_ms=self._now.wall_ms,
+            retention_ms=self.settings.offsets_retention_ms,
+            names=command.names,
+            idle_since_ms=self.side.idle_since_ms,
+        )
+        self._write(rows)
+        if self.state is GroupState.EMPTY and not self.side.has_newcomers and not len(self.offsets):
+            self._forget_members()  # a group of nobody that has read nothing
+
+    # ------------------------------------------------------------------ the group as a whole
+
+    def _describe(self) -> Description:
+        return self.side.describe() if self.exists else Description(GroupState.DEAD)
+
+    def _delete_group(self, token: Token) -> None:
+        if not self.exists:
+            self._reply(token, ErrorKind.GROUP_ID_NOT_FOUND)
+        elif self.state is not GroupState.EMPTY:
+            self._reply(token, ErrorKind.NON_EMPTY_GROUP)
+        else:
+            self._forget_members()
+            self._write(self.offsets.clear())
+            self._reply(token, None)
+
+    def _forget_members(self) -> None:
+        rows: RowChanges = self.side.forget()
+        self._write(rows)
+
+    @classmethod
+    def load(
+        cls, group_id: str, rows: Mapping[str, bytes], settings: GroupSettings, topics: TopicsView, now: Now
+    ) -> Group:
+        """The machine as its rows say; `deadline_ms` is to be scheduled. Raises Corruption."""
+        group = cls(group_id, settings, topics)
+        group._now = now
+        for key, value in sorted(rows.items()):
+            if key.startswith(OFFSET_PREFIX):
+                group.offsets.load(partition_of_key(key), decode_offset(key, value))
+            elif key.startswith(PENDING_PREFIX):
+                group.offsets.load_pending(key, value)
+        group.side = ClassicSide.load(group_id, rows, settings, now)
+        return group

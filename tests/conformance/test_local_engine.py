@@ -17,6 +17,7 @@ from riverlog.storage.local.engine import LocalEngine
 from riverlog.storage.local.settings import LocalSettings
 from riverlog.testing.conformance.log_engine import LogEngineSuite
 from riverlog.testing.conformance.log_times import LogTimesSuite
+from riverlog.testing.conformance.log_transactions import LogTransactionsSuite
 from riverlog.testing.fakes import CrashableFiles
 
 SMALL = LogConfig(segment_bytes=300, index_interval_bytes=100)
@@ -32,7 +33,7 @@ async def opened(
     return await LocalEngine.open(directory, settings, files=files, clock=clock, entropy=entropy, topics=topics)
 
 
-class TestRealFiles(LogEngineSuite, LogTimesSuite):
+class TestRealFiles(LogEngineSuite, LogTimesSuite, LogTransactionsSuite):
     @pytest.fixture(autouse=True)
     def directory(self, tmp_path: Path) -> None:
         self.path = str(tmp_path / "data")
@@ -51,12 +52,12 @@ class TestPageCache(TestRealFiles):
         return await opened(RealFiles(), self.path, clock, topics, replace(SMALL, durability=Durability.PAGE_CACHE))
 
 
-class TestCrashableFiles(LogEngineSuite, LogTimesSuite):
+class TestCrashableFiles(LogEngineSuite, LogTimesSuite, LogTransactionsSuite):
     async def open(self, clock: Clock, topics: Sequence[TopicLog]) -> LogEngine:
         return await opened(CrashableFiles(), "/data", clock, topics)
 
 
-class TestColdFiles(LogEngineSuite, LogTimesSuite):
+class TestColdFiles(LogEngineSuite, LogTimesSuite, LogTransactionsSuite):
     """Every read goes by a thread."""
 
     async def open(self, clock: Clock, topics: Sequence[TopicLog]) -> LogEngine:

@@ -9,6 +9,7 @@ from riverlog.storage.contract import LogEngine, TopicLog
 from riverlog.storage.memory import MemoryEngine
 from riverlog.testing.conformance.log_engine import LogEngineSuite
 from riverlog.testing.conformance.log_times import LogTimesSuite
+from riverlog.testing.conformance.log_transactions import LogTransactionsSuite
 
 
 async def opened(clock: Clock, topics: Sequence[TopicLog], *, late: bool) -> MemoryEngine:
@@ -18,11 +19,11 @@ async def opened(clock: Clock, topics: Sequence[TopicLog], *, late: bool) -> Mem
     return engine
 
 
-class TestAtOnce(LogEngineSuite, LogTimesSuite):
+class TestAtOnce(LogEngineSuite, LogTimesSuite, LogTransactionsSuite):
     async def open(self, clock: Clock, topics: Sequence[TopicLog]) -> LogEngine:
         return await opened(clock, topics, late=False)
 
 
-class TestLate(LogEngineSuite, LogTimesSuite):
+class TestLate(LogEngineSuite, LogTimesSuite, LogTransactionsSuite):
     async def open(self, clock: Clock, topics: Sequence[TopicLog]) -> LogEngine:
         return await opened(clock, topics, late=True)

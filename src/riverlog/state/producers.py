@@ -4,13 +4,15 @@ Invariant: what is remembered of a producer is exactly what its last batches in 
 writes, then tells `apply`, with nothing between the two; a replay of the log tells `apply` alone. Rules and errors are
 Kafka 4's: a producer that is not known here may begin with any sequence, a new epoch begins with sequence 0, an epoch
 never falls, and the last five batches are answered as duplicates; UNKNOWN_PRODUCER_ID and DUPLICATE_SEQUENCE are never
-answered. Held to a real Kafka, batch for batch, by tests/clients/test_kafka_producers.py. Not here: who may use a
-producer id, transactions' decisions (their coordinator), durability of the original of a duplicate (the engine).
+answered. Held to a real Kafka, batch for batch, by tests/clients/test_kafka_producers.py. A transaction is open from its
+first batch to its marker, which may raise the producer's epoch. Not here: who may use a producer id, transactions'
+decisions (their coordinator), durability of the original of a duplicate (the engine).
 """
 
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -36,11 +38,13 @@ class Duplicate(NamedTuple):
 
 
 class Completed(NamedTuple):
-    """A transaction that a marker ended; `marker_offset` is the marker's."""
+    """A transaction that a marker ended; `marker_offset` is the marker's. `stable_offset`: where the first of those began
+    that were still open then, else the offset behind the marker."""
 
     producer_id: ProducerId
     first_offset: Offset
     marker_offset: Offset
+    stable_offset: Offset
 
 
 class BatchMark(NamedTuple):
@@ -90,7 +94,7 @@ class Producers:
     def __init__(self) -> None:
         self._producers: dict[int, _Producer] = {}
         self._open: dict[int, int] = {}  # producer id -> first offset of its open transaction; in the order of the log
-        self._completed: list[Completed] = []  # whose marker may not be visible yet
+        self._completed: deque[Completed] = deque()  # whose markers may not be visible yet: both offsets ascend
         self.next_offset = Offset(0)
 
     def __len__(self) -> int:
@@ -193,6 +197,31 @@ class Producers:
 
     # Transactions: their first offsets, and what they hold back
 
+    def check_marker(self, producer_id: ProducerId, epoch: int, coordinator_epoch: int) -> bool | RiverlogError:
+        """What becomes of a marker: True, append it; False, it was told before; an error, refuse it
+        (INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, INVALID_RECORD). Changes nothing."""
+        if producer_id < 0 or epoch < 0:
+            return RiverlogError(ErrorKind.INVALID_RECORD, f"a marker of producer {producer_id} epoch {epoch}")
+        producer = self._producers.get(producer_id)
+        if producer is None:
+            return True
+        if epoch < producer.epoch:
+            return RiverlogError(
+                ErrorKind.INVALID_PRODUCER_EPOCH,
+                f"a marker of producer {producer_id} epoch {epoch}, which was replaced by epoch {producer.epoch}",
+            )
+        if coordinator_epoch < producer.coordinator_epoch:
+            return RiverlogError(
+                ErrorKind.TRANSACTION_COORDINATOR_FENCED,
+                f"a marker of coordinator epoch {coordinator_epoch}; one of epoch {producer.coordinator_epoch} has "
+                "written here: this coordinator must stop",
+            )
+        return (
+            producer.transaction_first_offset >= 0
+            or epoch > producer.epoch
+            or coordinator_epoch > producer.coordinator_epoch
+        )
+
     def end_transaction(
         self, header: BatchHeader, base_offset: Offset, now_ms: int, coordinator_epoch: int = -1
     ) -> Completed | None:
@@ -209,22 +238,49 @@ class Producers:
             return None
         producer.transaction_first_offset = NO_OFFSET
         self._open.pop(header.producer_id, None)
-        completed = Completed(ProducerId(header.producer_id), Offset(first_offset), base_offset)
+        stable_offset = self.first_open_or(self.next_offset)
+        completed = Completed(ProducerId(header.producer_id), Offset(first_offset), base_offset, stable_offset)
+        while self._completed and self._completed[-1].first_offset > first_offset:
+            self._completed.pop()  # it holds back nothing that this one does not, and not as long
         self._completed.append(completed)
         return completed
 
     def last_stable_offset(self, high_watermark: Offset) -> Offset:
         """The first offset of the first transaction that is open, or whose marker is not below the high watermark; else
-        the high watermark."""
+        the high watermark, which never falls."""
         if not self._open and not self._completed:
             return high_watermark
         stable: int = high_watermark
-        if self._completed:
-            self._completed = [done for done in self._completed if done.marker_offset >= high_watermark]
-            stable = min([stable, *(done.first_offset for done in self._completed)])
+        completed = self._completed
+        while completed and completed[0].marker_offset < high_watermark:
+            completed.popleft()
+        if completed:
+            stable = min(stable, completed[0].first_offset)
         if self._open:
             stable = min(stable, next(iter(self._open.values())))
         return Offset(stable)
+
+    def note_coordinator(self, producer_id: ProducerId, coordinator_epoch: int) -> None:
+        """Of a marker that `apply` was told of."""
+        producer = self._producers[producer_id]
+        producer.coordinator_epoch = max(coordinator_epoch, producer.coordinator_epoch)
+
+    def first_open_or(self, offset: Offset) -> Offset:
+        """Where the first open transaction began; `offset` where none is open."""
+        return Offset(next(iter(self._open.values()), offset))
+
+    @property
+    def newest_open(self) -> int:
+        """Where the last one began of those that are open; -1: none is."""
+        return next(reversed(self._open.values()), NO_OFFSET)
+
+    def open_offsets(self) -> list[Offset]:
+        """Where the open transactions began, ascending."""
+        return [Offset(first_offset) for first_offset in self._open.values()]
+
+    def unstable_offsets(self) -> set[int]:
+        """All that the last stable offset may be now, or come to be, but for high watermarks."""
+        return {*self._open.values(), *(done.first_offset for done in self._completed)}
 
     # Snapshots, truncation, expiry
 

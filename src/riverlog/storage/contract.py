@@ -165,12 +165,15 @@ NO_SLICES: Final = Slices((), 0)
 
 
 class AbortedTransaction(NamedTuple):
+    """From `first_offset` to the producer's next abort marker its records are not to be shown."""
+
     producer_id: ProducerId
     first_offset: Offset
 
 
 class FetchedPartition(NamedTuple):
-    """`error` set: nothing was read. The numbers are of one moment."""
+    """`error` set: nothing was read. The numbers are of one moment. `aborted`, with READ_COMMITTED: all that have a record or
+    their marker in what was read, or reach over it, by first offset; perhaps some that begin shortly behind it."""
 
     slices: Slices
     high_watermark: Offset
@@ -261,11 +264,12 @@ class LogEngine(Protocol):
         ...
 
     def end_transactions(self, markers: Sequence[EndMarker]) -> Awaitable[Sequence[Appended | Refused]]:
-        """Appends a control batch for each, which takes its place at the call; done when all are durable, in the order of
-        `markers`. Refuses INVALID_PRODUCER_EPOCH (the partition knows a later one), TRANSACTION_COORDINATOR_FENCED (a later
-        coordinator has written there), UNKNOWN_TOPIC and STORAGE. A marker raises the producer's epoch here, so that what
-        an earlier epoch sends late is refused. One that is told again, where nothing is open and the epoch is known
-        already, is not written twice: `duplicate`, once everything before it is durable."""
+        """Appends a control batch for each, which takes its place at the call; done when all are as durable as acks ALL
+        makes a batch, in the order of `markers`. Refuses INVALID_PRODUCER_EPOCH (the partition knows a later one),
+        TRANSACTION_COORDINATOR_FENCED (a later coordinator has written there), UNKNOWN_TOPIC and STORAGE. A marker raises
+        the producer's epoch here, so that what an earlier epoch sends late is refused. One that is told again, where
+        nothing is open and both epochs are known already, is not written twice: `duplicate`, with the log end for its
+        offsets, once everything before it is durable."""
         ...
 
     def read(

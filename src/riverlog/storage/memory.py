@@ -21,15 +21,20 @@ from riverlog.base.units import DAY_MS, MINUTE_MS
 from riverlog.env.clock import Clock, SystemClock
 from riverlog.env.tasks import Tasks
 from riverlog.records.batch import first_record_at_or_after, max_timestamp_of, records_of
-from riverlog.records.header import BatchHeader
+from riverlog.records.builder import end_marker
+from riverlog.records.control import ControlType
+from riverlog.records.header import BatchHeader, read_header
 from riverlog.state.producers import Duplicate, Producers
+from riverlog.storage.aborted import Aborted
 from riverlog.storage.answers import not_readable, out_of_range, states_of, unknown
 from riverlog.storage.contract import (
     NO_SLICES,
+    AbortedTransaction,
     Acks,
     Append,
     Appended,
     Buffer,
+    EndMarker,
     EpochEnd,
     Fence,
     Fetched,
@@ -45,17 +50,20 @@ from riverlog.storage.contract import (
     TopicLog,
     Watermarks,
 )
+from riverlog.storage.format.txn_index import AbortedEntry
 
 late_turns: Final = 3  # of the loop, between a call and what it does in the setting *late*
 retention_check_interval_ms: Final = 5 * MINUTE_MS
 NO_OFFSET: Final = Offset(-1)
 FIRST_NODE: Final = NodeId(1)
+NOTHING_ABORTED: Final[Sequence[AbortedTransaction]] = ()
 
 
 class MemoryPartition:
     """Batches as bytes, in order; `bases` are their base offsets."""
 
     __slots__ = (
+        "aborted",
         "bases",
         "batches",
         "config",
@@ -81,6 +89,7 @@ class MemoryPartition:
         self.log_end = Offset(0)
         self.size = 0
         self.producers = Producers()
+        self.aborted = Aborted()
         self.subscribers: dict[MemorySubscription, None] = {}
         self.gone: RiverlogError | None = None
 
@@ -92,6 +101,35 @@ class MemoryPartition:
             return Appended(verdict.base_offset, verdict.next_offset, self.log_start, True)
         if verdict is not None:
             return Refused(verdict, self.log_start)
+        base_offset = self._write(batch, header)
+        self.producers.apply(self.headers[-1], base_offset, now_ms)
+        if self.config.cleanup_delete and 0 <= self.config.retention_bytes < self.size:
+            self.retain(None)
+        return Appended(base_offset, self.log_end, self.log_start)
+
+    def end_transaction(self, marker: EndMarker, now_ms: int) -> Appended | Refused:
+        if self.gone is not None:
+            return Refused(self.gone)
+        _, producer_id, epoch, committed, coordinator_epoch = marker
+        verdict = self.producers.check_marker(producer_id, epoch, coordinator_epoch)
+        if isinstance(verdict, RiverlogError):
+            return Refused(verdict, self.log_start)
+        if not verdict:
+            return Appended(self.log_end, self.log_end, self.log_start, True)
+        batch = end_marker(
+            ControlType.COMMIT if committed else ControlType.ABORT,
+            producer_id=producer_id,
+            producer_epoch=epoch,
+            coordinator_epoch=coordinator_epoch,
+            timestamp_ms=now_ms,
+        )
+        base_offset = self._write(batch, read_header(batch))
+        done = self.producers.end_transaction(self.headers[-1], base_offset, now_ms, coordinator_epoch)
+        if done is not None and not committed:
+            self.aborted.add(AbortedEntry(*done))
+        return Appended(base_offset, self.log_end, self.log_start)
+
+    def _write(self, batch: Buffer, header: BatchHeader) -> Offset:
         base_offset = self.log_end
         stamped = header._replace(base_offset=base_offset, leader_epoch=0)
         head = base_offset.to_bytes(8, "big") + bytes(memoryview(batch)[8:12]) + bytes(4)
@@ -100,14 +138,12 @@ class MemoryPartition:
         self.bases.append(base_offset)
         self.size += len(batch)
         self.log_end = Offset(stamped.next_offset)
-        self.producers.apply(stamped, base_offset, now_ms)
-        if self.config.cleanup_delete and 0 <= self.config.retention_bytes < self.size:
-            self.retain(None)
-        return Appended(base_offset, self.log_end, self.log_start)
+        return base_offset
 
     def retain(self, now_ms: int | None) -> None:
-        """Drops what has outlived the topic's retention: by size and start offset, by time where `now_ms` is given."""
-        config = self.config
+        """Drops what has outlived the topic's retention: by size and start offset, by time where `now_ms` is given. What
+        is open stays, but for what its user has deleted."""
+        config, stable = self.config, self.stable_offset()
         oldest_ms = -1
         if now_ms is not None and config.cleanup_delete and config.retention_ms >= 0:
             oldest_ms = now_ms - config.retention_ms
@@ -115,7 +151,8 @@ class MemoryPartition:
         count = freed = 0
         for header in self.headers:
             expired = 0 <= header.max_timestamp < oldest_ms
-            if header.next_offset > self.log_start and not expired and surplus - freed < header.size:
+            stays = (not expired and surplus - freed < header.size) or header.next_offset > stable
+            if header.next_offset > self.log_start and stays:
                 break
             count += 1
             freed += header.size
@@ -123,25 +160,32 @@ class MemoryPartition:
             self.log_start = max(self.log_start, Offset(self.headers[count - 1].next_offset))
             del self.batches[:count], self.headers[:count], self.bases[:count]
             self.size -= freed
+            self.aborted.drop_before(self.log_start)
 
-    def read(self, offset: Offset, bytes_max: int, first: bool) -> Slices:
-        """Whole batches from the one that holds `offset` on; one at least where it is the `first` of a fetch."""
-        if offset >= self.log_end or not self.batches:
-            return NO_SLICES
+    def read(
+        self, offset: Offset, bytes_max: int, first: bool, end_offset: Offset
+    ) -> tuple[Slices, Sequence[AbortedTransaction]]:
+        """Whole batches below `end_offset` from the one that holds `offset` on; one at least where it is the `first` of a
+        fetch. And the aborted transactions that overlap them."""
+        if offset >= end_offset or not self.batches:
+            return NO_SLICES, ()
         at = end = max(0, bisect_right(self.bases, offset) - 1)
         size = 0
-        for batch in self.batches[at:]:
-            if size + len(batch) > bytes_max and not (first and size == 0):
+        for batch, header in zip(self.batches[at:], self.headers[at:], strict=True):
+            if (size + len(batch) > bytes_max and not (first and size == 0)) or header.base_offset >= end_offset:
                 break
             size += len(batch)
             end += 1
         if end == at:
-            return NO_SLICES
-        return Slices((self.batches[at] if end == at + 1 else b"".join(self.batches[at:end]),), size)
+            return NO_SLICES, ()
+        aborted = self.aborted.overlapping(offset, Offset(self.headers[end - 1].next_offset))
+        return Slices((self.batches[at] if end == at + 1 else b"".join(self.batches[at:end]),), size), aborted
+
+    def stable_offset(self) -> Offset:
+        return max(self.producers.last_stable_offset(self.log_end), self.log_start)
 
     def watermarks(self) -> Watermarks:
-        stable = self.producers.last_stable_offset(self.log_end)
-        return Watermarks(self.log_start, self.log_end, self.log_end, self.log_end, stable, 0)
+        return Watermarks(self.log_start, self.log_end, self.log_end, self.log_end, self.stable_offset(), 0)
 
     def first_at(self, timestamp_ms: int) -> TimestampedOffset | None:
         for header, batch in zip(self.headers, self.batches, strict=True):
@@ -305,6 +349,31 @@ class MemoryEngine:
                 self._moved(partition)
         return answers
 
+    def end_transactions(self, markers: Sequence[EndMarker]) -> Awaitable[Sequence[Appended | Refused]]:
+        answer: asyncio.Future[Sequence[Appended | Refused]] = asyncio.get_running_loop().create_future()
+
+        def arrive() -> None:
+            answers = self._end_transactions(markers)
+            if not answer.done():
+                answer.set_result(answers)
+
+        if self.late:
+            self._arrive(arrive)
+        else:
+            arrive()
+        return answer
+
+    def _end_transactions(self, markers: Sequence[EndMarker]) -> list[Appended | Refused]:
+        now_ms = self.clock.now_ms()
+        answers: list[Appended | Refused] = []
+        for marker in markers:
+            if (partition := self.partitions.get(marker.partition)) is None:
+                answers.append(Refused(unknown(marker.partition.topic_id)))
+                continue
+            answers.append(partition.end_transaction(marker, now_ms))
+            self._moved(partition)
+        return answers
+
     def _moved(self, partition: MemoryPartition) -> None:
         if partition.subscribers:
             if not self._due:
@@ -343,13 +412,17 @@ class MemoryEngine:
             return FetchedPartition(
                 NO_SLICES, marks.high_watermark, marks.high_watermark, marks.log_start, None, refused
             )
-        slices = partition.read(read.offset, limit, first) if limit > 0 or first else NO_SLICES
+        committed = isolation is Isolation.READ_COMMITTED
+        slices, aborted = NO_SLICES, NOTHING_ABORTED
+        if limit > 0 or first:
+            end = marks.last_stable_offset if committed else marks.high_watermark
+            slices, aborted = partition.read(read.offset, limit, first, end)
         return FetchedPartition(
             slices,
             marks.high_watermark,
             marks.last_stable_offset,
             marks.log_start,
-            () if isolation is Isolation.READ_COMMITTED else None,
+            aborted if committed else None,
         )
 
     def watermarks(self, partition: PartitionId) -> Watermarks:

@@ -186,7 +186,8 @@ class TestTransactions:
         assert entry.transaction_first_offset == 4
         marker = header(-1, attributes=TRANSACTIONAL_BIT | CONTROL_BIT)
         assert producers.check(marker) is None
-        assert producers.end_transaction(marker, Offset(8), NOW_MS, 3) == Completed(ProducerId(7), Offset(4), Offset(8))
+        done = producers.end_transaction(marker, Offset(8), NOW_MS, 3)
+        assert done == Completed(ProducerId(7), Offset(4), Offset(8), Offset(9))
         assert producers.next_offset == 9
         assert producers.last_stable_offset(Offset(8)) == 4, "the marker is not visible yet"
         assert producers.last_stable_offset(Offset(9)) == 9

@@ -85,6 +85,11 @@ class OffsetIndex:
         at = bisect_left(self._entries, (offset - self.base_offset) << 32)
         return Position(self._entries[at] & _LOW) if at < len(self._entries) else None
 
+    def offset_behind(self, position: int) -> Offset | None:
+        """An offset that is behind every batch that begins before byte `position`. None: the index ends before."""
+        at = bisect_left(self._entries, position, key=lambda entry: entry & _LOW)
+        return Offset(self.base_offset + (self._entries[at] >> 32) + 1) if at < len(self._entries) else None
+
     def truncate_to(self, offset: Offset) -> None:
         """Drops the entries at or after `offset` (the new log end)."""
         del self._entries[bisect_left(self._entries, max(offset - self.base_offset, 0) << 32) :]

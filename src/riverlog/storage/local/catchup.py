@@ -21,7 +21,7 @@ from riverlog.base.units import KIB, MIB
 from riverlog.env.executor import Executor
 from riverlog.env.files import File
 from riverlog.storage.local.damage import is_current, readable_bytes
-from riverlog.storage.local.partition import LocalPartition
+from riverlog.storage.local.partition import LocalPartition, Place
 from riverlog.storage.local.reading import Cold, ColdAnswer, Extent, cold_read_bytes_max, make_cold, read_cold
 from riverlog.storage.local.segments import Segment
 
@@ -165,17 +165,25 @@ class Catchup:
 
     # Reading
 
-    def expected(self, partition: LocalPartition, offset: Offset, bytes_max: int, first: bool) -> Cold | None:
-        """The read of somebody for whom it was done, or begun, before he came."""
-        if (ahead := self.ahead.get((partition.id, offset))) is None:
+    def expected(
+        self, partition: LocalPartition, offset: Offset, bytes_max: int, first: bool, end: Place
+    ) -> Cold | None:
+        """The read of somebody for whom it was done, or begun, before he came; of what lies before `end`."""
+        if (ahead := self.ahead.get((partition.id, offset))) is None or offset >= end.offset:
             return None
-        return self.cold(partition, ahead.segment, offset, bytes_max, first)
+        return self.cold(partition, ahead.segment, offset, bytes_max, first, end)
 
     def cold(
-        self, partition: LocalPartition, segment: Segment, offset: Offset, bytes_max: int, first: bool
+        self,
+        partition: LocalPartition,
+        segment: Segment,
+        offset: Offset,
+        bytes_max: int,
+        first: bool,
+        end: Place | None = None,
     ) -> Cold | None:
         """A read of that segment. None: nothing of it can be read."""
-        if not is_current(partition, segment) or not (limit := readable_bytes(partition, segment)):
+        if not is_current(partition, segment) or not (limit := readable_bytes(partition, segment, end)):
             return None
         return make_cold(segment, limit, offset, bytes_max, first)
 
@@ -252,6 +260,8 @@ class Catchup:
         segment = cold.segment
         if ahead.segment is not segment or not 0 < answer.size <= cold.bytes_max:
             return None
+        if answer.position + answer.size > cold.limit:
+            return None  # he reads what is committed, and the read ahead went on behind that
         if segment.file is not None and not segment.file.resident(answer.position, answer.size) and not answer.data:
             return None  # it was long ago
         self.engine.counters.ahead_reads += 1

@@ -145,7 +145,7 @@ class Compacting:
             [facts_of(segment) for segment in self.candidates(partition)],
             cleaned_offset=partition.cleaned_offset,
             log_start=partition.log_start,
-            stable_offset=partition.producers.last_stable_offset(partition.high.offset),
+            stable_offset=partition.stable_offset(),
             now_ms=self.engine.clock.now_ms(),
             config=partition.config,
         )

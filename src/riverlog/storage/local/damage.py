@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset
-from riverlog.storage.local.partition import LocalPartition
+from riverlog.storage.local.partition import LocalPartition, Place
 from riverlog.storage.local.segments import Segment
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def is_current(partition: LocalPartition, segment: Segment) -> bool:
     return bool(segments) and segments[partition.segment_at(segment.base_offset)] is segment
 
 
-def readable_bytes(partition: LocalPartition, segment: Segment) -> int:
-    """What readers may see of the segment, up to its first known bad batch."""
-    limit = partition.visible_bytes(segment)
+def readable_bytes(partition: LocalPartition, segment: Segment, end: Place | None = None) -> int:
+    """What readers may see of the segment, up to its first known bad batch, and up to `end`."""
+    limit = partition.visible_bytes(segment, end)
     damaged_at = segment.damaged_at
     return limit if damaged_at is None or damaged_at > limit else damaged_at
 

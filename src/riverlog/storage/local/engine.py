@@ -27,6 +27,7 @@ from riverlog.storage.contract import (
     Append,
     Appended,
     Durability,
+    EndMarker,
     EpochEnd,
     Fence,
     Fetched,
@@ -49,6 +50,7 @@ from riverlog.storage.local.committing import Pending, end
 from riverlog.storage.local.compacting import Compacting
 from riverlog.storage.local.counters import Counters
 from riverlog.storage.local.cutting import sync_failed
+from riverlog.storage.local.ending import end_transactions
 from riverlog.storage.local.fetching import Fetching
 from riverlog.storage.local.group_commit import GroupCommit, Lane, gather_bytes_max
 from riverlog.storage.local.partition import LocalPartition, World
@@ -246,14 +248,22 @@ class LocalEngine:
                     self.commit.dirty(partition, Lane.AWAITED)
                 elif not answer.duplicate:
                     self._commit_unawaited(partition)
-            elif (
-                partition.unsynced_bytes >= self.settings.page_cache_unsynced_bytes_max
-                or partition.unsynced_messages >= partition.config.flush_messages
-            ):
-                self.commit.dirty(partition, Lane.BULK)
             else:
-                self.upkeep.flush_later(partition)
+                self.appended_to_page_cache(partition)
         return answers if waiter is None else waiter.future
+
+    def appended_to_page_cache(self, partition: LocalPartition) -> None:
+        """With that durability nobody waits for a commit."""
+        if (
+            partition.unsynced_bytes >= self.settings.page_cache_unsynced_bytes_max
+            or partition.unsynced_messages >= partition.config.flush_messages
+        ):
+            self.commit.dirty(partition, Lane.BULK)
+        else:
+            self.upkeep.flush_later(partition)
+
+    def end_transactions(self, markers: Sequence[EndMarker]) -> Awaitable[Sequence[Appended | Refused]]:
+        return end_transactions(self, self._loop, markers)
 
     def _commit_unawaited(self, partition: LocalPartition) -> None:
         """No producer waits for these bytes. A reader may: then at once; else when some have gathered."""

@@ -14,11 +14,21 @@ from typing import TYPE_CHECKING, Final
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset
 from riverlog.storage.answers import out_of_range, unknown
-from riverlog.storage.contract import NO_SLICES, Fetched, FetchedPartition, FileRegion, Isolation, Read, Slices
+from riverlog.storage.contract import (
+    NO_SLICES,
+    AbortedTransaction,
+    Fetched,
+    FetchedPartition,
+    FileRegion,
+    Isolation,
+    Read,
+    Slices,
+)
 from riverlog.storage.local.damage import behind_damage, is_current, note_damage, readable_bytes
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.reading import Cold, ColdAnswer, make_cold, read_visible
 from riverlog.storage.local.segments import Segment
+from riverlog.storage.local.transactions import aborted_within, stable_end
 
 if TYPE_CHECKING:
     from riverlog.storage.local.engine import LocalEngine
@@ -55,26 +65,37 @@ class Fetching:
         limit = read.bytes_max if read.bytes_max < budget else budget
         if limit <= 0 and not first:
             return self._fetched(partition, NO_SLICES, isolation)
+        end = stable_end(partition) if isolation is Isolation.READ_COMMITTED else partition.high
         if self.engine.catchup.ahead:
-            expected = self.engine.catchup.expected(partition, read.offset, limit, first)
+            expected = self.engine.catchup.expected(partition, read.offset, limit, first, end)
             if expected is not None:
                 return expected
         try:
-            found = read_visible(partition, self.engine.descriptors, read.offset, limit, first)
+            found = read_visible(partition, self.engine.descriptors, read.offset, limit, first, end)
         except (OSError, RiverlogError) as found_out:
             return failed(unreadable(partition, found_out), partition)
         if isinstance(found, Cold):
             return found
-        return self._fetched(partition, NO_SLICES if found is None else found, isolation)
+        if found is None:
+            return self._fetched(partition, NO_SLICES, isolation)
+        aborted: Sequence[AbortedTransaction] = ()
+        if partition.transactions is not None and isolation is Isolation.READ_COMMITTED:
+            aborted = aborted_within(partition, found.segment, found.position, read.offset, end.offset)
+        return self._fetched(partition, found, isolation, aborted)
 
-    def _fetched(self, partition: LocalPartition, slices: Slices, isolation: Isolation) -> FetchedPartition:
-        high = partition.high.offset
+    def _fetched(
+        self,
+        partition: LocalPartition,
+        slices: Slices,
+        isolation: Isolation,
+        aborted: Sequence[AbortedTransaction] = (),
+    ) -> FetchedPartition:
         return FetchedPartition(
             slices,
-            high,
-            partition.producers.last_stable_offset(high),
+            partition.high.offset,
+            partition.stable_offset(),
             partition.log_start,
-            () if isolation is Isolation.READ_COMMITTED else None,
+            aborted if isolation is Isolation.READ_COMMITTED else None,
         )
 
     async def _read_on(
@@ -130,7 +151,7 @@ class Fetching:
             else:
                 self._learn(partition, segment, answer)
                 if answer.size:
-                    return self._sliced(partition, segment, answer, isolation)
+                    return self._sliced(partition, segment, answer, read.offset, isolation)
                 if answer.again and answer.damage is None and examined is segment:
                     return failed(
                         unreadable(partition, OSError("its batches are not where its index has them")), partition
@@ -170,23 +191,27 @@ class Fetching:
         if (error := behind_damage(partition, cold.segment, cold.offset)) is not None:
             return failed(error, partition)
         at = partition.segment_at(cold.segment.base_offset) + 1
-        if at == len(partition.segments) or not partition.visible_bytes(after := partition.segments[at]):
+        end = stable_end(partition) if isolation is Isolation.READ_COMMITTED else partition.high
+        if at == len(partition.segments) or not partition.visible_bytes(after := partition.segments[at], end):
             return nothing
-        if not (limit := readable_bytes(partition, after)):
+        if not (limit := readable_bytes(partition, after, end)):
             error = behind_damage(partition, after, cold.offset)
             return nothing if error is None else failed(error, partition)
         return make_cold(after, limit, cold.offset, cold.bytes_max, cold.first)
 
     def _sliced(
-        self, partition: LocalPartition, segment: Segment, answer: ColdAnswer, isolation: Isolation
+        self, partition: LocalPartition, segment: Segment, answer: ColdAnswer, offset: Offset, isolation: Isolation
     ) -> FetchedPartition:
         """What was read, as it is sent."""
         engine = self.engine
+        aborted: Sequence[AbortedTransaction] = ()
+        if partition.transactions is not None and isolation is Isolation.READ_COMMITTED:
+            aborted = partition.transactions.aborted.overlapping(offset, answer.next_offset)
         if answer.data:
             slices = Slices(
                 (answer.data,), answer.size, partial(engine.catchup.sent, partition, segment, answer.brought)
             )
-            return self._fetched(partition, slices, isolation)
+            return self._fetched(partition, slices, isolation, aborted)
         try:
             file = engine.descriptors.borrow(segment)
         except OSError as error:
@@ -197,7 +222,7 @@ class Fetching:
             engine.catchup.sent(partition, segment, answer.brought)
 
         region = FileRegion(file.descriptor, answer.position, answer.size, True)
-        return self._fetched(partition, Slices((region,), answer.size, sent), isolation)
+        return self._fetched(partition, Slices((region,), answer.size, sent), isolation, aborted)
 
 
 def failed(error: RiverlogError, partition: LocalPartition | None = None) -> FetchedPartition:

@@ -21,7 +21,7 @@ from riverlog.base.units import INT32_MAX, format_bytes
 from riverlog.env.clock import Clock
 from riverlog.env.entropy import Entropy
 from riverlog.env.files import Files, write_file
-from riverlog.records.header import HEADER_BYTES, BatchHeader
+from riverlog.records.header import HEADER_BYTES, TRANSACTIONAL_BIT, BatchHeader
 from riverlog.state.producers import Duplicate, Producers
 from riverlog.storage.contract import (
     Appended,
@@ -38,7 +38,8 @@ from riverlog.storage.format import names, partition_metadata
 from riverlog.storage.format.checkpoint import PartitionMark
 from riverlog.storage.format.leader_epochs import LeaderEpochs
 from riverlog.storage.local.counters import Counters
-from riverlog.storage.local.segments import Descriptors, Segment
+from riverlog.storage.local.segments import Descriptors, Segment, jitter_ms
+from riverlog.storage.local.transactions import Transactions, began
 from riverlog.storage.local.waiting import Awaited, Waiter, answer_reached
 from riverlog.storage.local.waking import wake
 
@@ -104,6 +105,7 @@ class LocalPartition:
         "synced",
         "syncing",
         "tail",
+        "transactions",
         "unsaved_epochs",
         "unsynced_bytes",
         "unsynced_messages",
@@ -135,6 +137,7 @@ class LocalPartition:
         self.epochs = LeaderEpochs()
         self.unsaved_epochs = False  # their file is behind
         self.producers = Producers()
+        self.transactions: Transactions | None = None
         self.snapshot_offsets: list[int] = []  # of the snapshot files that are there
         self.committing = False
         self.syncing = False  # its segments are
@@ -201,18 +204,11 @@ class LocalPartition:
             waited_ms = max_timestamp - segment.first_timestamp
         else:
             waited_ms = now_ms - segment.created_ms
-        if waited_ms > self.config.segment_ms - self._jitter_ms(segment):
+        if waited_ms > self.config.segment_ms - jitter_ms(segment, self.config, self.world.entropy):
             return True
         index = segment.index
         assert index is not None
         return len(index) * 8 + 8 > self.config.segment_index_bytes
-
-    def _jitter_ms(self, segment: Segment) -> int:
-        """By how much the segment rolls before `segment.ms`: drawn once for each."""
-        most = min(self.config.segment_jitter_ms, self.config.segment_ms)
-        if segment.jitter_ms < 0 < most:
-            segment.jitter_ms = self.world.entropy.below(most)
-        return min(max(segment.jitter_ms, 0), most)
 
     def _appended(self, segment: Segment, header: BatchHeader, base_offset: Offset, size: int, now_ms: int) -> None:
         """The batch stands in the file: into the books with it."""
@@ -220,6 +216,8 @@ class LocalPartition:
         self.log_end = segment.next_offset
         if header.producer_id >= 0:
             self.producers.apply(header, base_offset, now_ms)
+            if header.attributes & TRANSACTIONAL_BIT:
+                began(self, base_offset, segment.size - size)
         self._note_unsynced(segment)
         self.unsynced_bytes += size
         self.unsynced_messages += header.last_offset_delta + 1
@@ -360,6 +358,7 @@ class LocalPartition:
         self.cleaned_offset, self.swapped = fresh.cleaned_offset, self.swapped or fresh.swapped
         self.epochs, self.leader_epoch = fresh.epochs, epoch
         self.producers, self.snapshot_offsets = fresh.producers, fresh.snapshot_offsets
+        self.transactions = fresh.transactions
         self.unsynced_bytes = self.unsynced_messages = 0
         self.unsynced_names = 2  # perhaps none of them was ever synced
         self.unsynced_segments = []
@@ -371,16 +370,20 @@ class LocalPartition:
         """The index of the segment that holds `offset`; offsets before the first segment give the first."""
         return max(0, bisect_right(self.bases, offset) - 1)
 
-    def visible_bytes(self, segment: Segment) -> int:
-        """How much of a segment readers may see."""
-        high = self.high
-        if segment is high.segment:
-            return high.position
-        return segment.size if segment.next_offset <= high.offset else 0
+    def visible_bytes(self, segment: Segment, end: Place | None = None) -> int:
+        """How much of a segment readers may see, up to `end` or the high watermark."""
+        if end is None:
+            end = self.high
+        if segment is end.segment:
+            return end.position
+        return segment.size if segment.next_offset <= end.offset else 0
+
+    def stable_offset(self) -> Offset:
+        """The last stable offset, which does not stay behind where the log begins."""
+        return max(self.producers.last_stable_offset(self.high.offset), self.log_start)
 
     def watermarks(self) -> Watermarks:
-        high = self.high.offset
-        stable = self.producers.last_stable_offset(high)
+        high, stable = self.high.offset, self.stable_offset()
         return Watermarks(self.log_start, self.log_end, self.durable.offset, high, stable, self.leader_epoch)
 
     def epoch_end(self, leader_epoch: int) -> EpochEnd:

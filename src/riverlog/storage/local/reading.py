@@ -7,7 +7,7 @@ Not here: budgets over several partitions (`fetching.py`), whose turn it is at t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from riverlog.base.ids import Offset, Position
@@ -15,13 +15,13 @@ from riverlog.base.units import KIB, MIB
 from riverlog.env.files import File, Files
 from riverlog.kernels import Checked, WalkEnd, check_batches, walk_batches
 from riverlog.records.header import HEADER_BYTES, OVERHEAD_BYTES
-from riverlog.storage.contract import FileRegion, Slices
+from riverlog.storage.contract import FileRegion, Part, Slices
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.names import INDEX
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.segment import Found, ReadOn, find_offset, scan
 from riverlog.storage.local.damage import behind_damage, readable_bytes
-from riverlog.storage.local.partition import LocalPartition
+from riverlog.storage.local.partition import LocalPartition, Place
 from riverlog.storage.local.segments import Descriptors, Segment
 
 NOTHING: Final = memoryview(b"")
@@ -75,21 +75,32 @@ class ColdAnswer(NamedTuple):
     again: bool = False  # the whole segment was looked at instead: whoever asked asks again
 
 
+class SegmentSlices(Slices):
+    """And where they are from: `position` is behind them."""
+
+    __slots__ = ("position", "segment")
+
+    def __init__(self, part: Part, size: int, release: Callable[[], None] | None, segment: Segment, position: int) -> None:
+        super().__init__((part,), size, release)
+        self.segment = segment
+        self.position = position
+
+
 def read_visible(
-    partition: LocalPartition, descriptors: Descriptors, offset: Offset, bytes_max: int, first: bool
-) -> Slices | Cold | None:
-    """What a reader at `offset`, which is in range, gets: at most `bytes_max` bytes of one segment, or one batch where
-    it is the `first` of the fetch. None: nothing is visible there, or not even one batch fits. Raises OSError, and
-    RiverlogError where the offset lies behind damage."""
-    if offset >= partition.high.offset:
+    partition: LocalPartition, descriptors: Descriptors, offset: Offset, bytes_max: int, first: bool, end: Place
+) -> SegmentSlices | Cold | None:
+    """What a reader at `offset`, which is in range, gets of what lies before `end`: at most `bytes_max` bytes of one segment,
+    or one batch where it is the `first` of the fetch. None: nothing is visible there, or not even one batch fits. Raises
+    OSError, and RiverlogError where the offset lies behind damage."""
+    if offset >= end.offset:
         return None
     at = partition.segment_at(offset)
     for segment in partition.segments[at:]:
-        limit = partition.visible_bytes(segment)
+        limit = partition.visible_bytes(segment, end)
         if limit == 0:
             continue
         if segment.damaged_at is not None:
-            limit = readable_bytes(partition, segment)
+            limit = readable_bytes(partition, segment, end)
         try:
             answer = _read_segment(partition, descriptors, segment, limit, offset, bytes_max, first)
         except FormatError:  # damage, or an index that leads astray: a thread finds out which
@@ -117,7 +128,7 @@ def _read_segment(
     offset: Offset,
     bytes_max: int,
     first: bool,
-) -> Slices | Cold | _Ended | None:
+) -> SegmentSlices | Cold | _Ended | None:
     file = segment.file or descriptors.file(segment)
     segment.used = True
     tail = partition.tail
@@ -154,10 +165,10 @@ def _read_segment(
     if not file.resident(position, count):
         return make_cold(segment, limit, offset, bytes_max, first)
     if file.descriptor < 0:
-        return Slices((file.read_at(count, position),), count)
+        return SegmentSlices(file.read_at(count, position), count, None, segment, position + count)
     descriptors.borrow(segment)
     region = FileRegion(file.descriptor, Position(position), count, True)
-    return Slices((region,), count, lambda: descriptors.give_back(segment))
+    return SegmentSlices(region, count, lambda: descriptors.give_back(segment), segment, position + count)
 
 
 def further(found: ReadOn, start: int) -> Position:

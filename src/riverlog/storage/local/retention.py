@@ -1,6 +1,7 @@
 """Which segments of a partition have outlived their topic's retention. Pure: Kafka's rules over values.
 
-Invariant: what goes is a prefix, and all of it is visible to readers (below the high watermark).
+Invariant: what goes is a prefix, and all of it is visible to readers of what is committed (below the last stable offset): a
+transaction that is open keeps its records.
 Not here: the removal (`removal.py`).
 """
 
@@ -29,7 +30,7 @@ NOTHING = RetentionPlan(0, False)
 
 
 def plan_retention(
-    segments: Sequence[SegmentFacts], *, log_start: int, high_watermark: int, now_ms: int, config: LogConfig
+    segments: Sequence[SegmentFacts], *, log_start: int, stable_offset: int, now_ms: int, config: LogConfig
 ) -> RetentionPlan:
     """By start offset always; by time and size where the topic's cleanup policy deletes."""
     surplus = -1
@@ -39,7 +40,7 @@ def plan_retention(
     doomed = 0
     for at, segment in enumerate(segments):
         last = at == len(segments) - 1
-        if segment.next_offset > high_watermark or (last and segment.size == 0):
+        if segment.next_offset > stable_offset or (last and segment.size == 0):
             break
         expired = by_time and now_ms - segment.newest_ms > config.retention_ms
         if segment.next_offset <= log_start:

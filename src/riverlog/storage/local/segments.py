@@ -8,7 +8,9 @@ Not here: which segments a partition has (`partition.py`), what is in the files 
 from __future__ import annotations
 
 from riverlog.base.ids import Offset, Position
+from riverlog.env.entropy import Entropy
 from riverlog.env.files import File, Files
+from riverlog.storage.contract import LogConfig
 from riverlog.storage.format.checkpoint import Checksums
 from riverlog.storage.format.names import INDEX, LOG, TIME_INDEX, segment_name
 from riverlog.storage.format.offset_index import OffsetIndex
@@ -114,6 +116,14 @@ class Segment:
         """The last entry of a sealed segment holds its largest timestamp."""
         if self.time_index is not None and self.max_timestamp >= 0:
             self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
+
+
+def jitter_ms(segment: Segment, config: LogConfig, entropy: Entropy) -> int:
+    """By how much the segment rolls before `segment.ms`: drawn once for each."""
+    most = min(config.segment_jitter_ms, config.segment_ms)
+    if segment.jitter_ms < 0 < most:
+        segment.jitter_ms = entropy.below(most)
+    return min(max(segment.jitter_ms, 0), most)
 
 
 class Descriptors:

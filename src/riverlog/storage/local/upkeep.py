@@ -154,7 +154,7 @@ class Upkeep:
         plan = plan_retention(
             facts,
             log_start=partition.log_start,
-            high_watermark=partition.high.offset,
+            stable_offset=partition.stable_offset(),
             now_ms=now_ms,
             config=partition.config,
         )

@@ -12,14 +12,14 @@ FOREVER = {"retention_ms": -1}
 
 
 def plan(
-    segments: list[tuple[int, int, int]], log_start: int = 0, high_watermark: int = 10**9, **config: object
+    segments: list[tuple[int, int, int]], log_start: int = 0, stable_offset: int = 10**9, **config: object
 ) -> RetentionPlan:
     """Segments as (next offset, size, newest timestamp)."""
     facts = [SegmentFacts(*segment) for segment in segments]
     return plan_retention(
         facts,
         log_start=log_start,
-        high_watermark=high_watermark,
+        stable_offset=stable_offset,
         now_ms=NOW,
         config=LogConfig(**config),  # type: ignore[arg-type]  # names checked by the class itself
     )
@@ -58,11 +58,11 @@ def test_by_start_offset_also_where_nothing_else_deletes() -> None:
     assert plan(segments, log_start=30) == RetentionPlan(2, False)
 
 
-@pytest.mark.parametrize("high_watermark", [0, 19])
-def test_what_readers_have_not_seen_stays(high_watermark: int) -> None:
+@pytest.mark.parametrize("stable_offset", [0, 19])
+def test_what_readers_have_not_seen_stays(stable_offset: int) -> None:
     segments = [(10, 100, 0), (20, 100, 0)]
-    doomed = 1 if high_watermark >= 10 else 0
-    assert plan(segments, high_watermark=high_watermark, retention_ms=1).doomed == doomed
+    doomed = 1 if stable_offset >= 10 else 0
+    assert plan(segments, stable_offset=stable_offset, retention_ms=1).doomed == doomed
 
 
 def test_compacted_topics_keep_what_is_old() -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from riverlog.base.errors import ErrorKind
+from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import TopicId, TopicName
 from riverlog.state.groups.commands import CommittedOffset, GroupState, Protocols
 
 CLASSIC_TYPE: Final = "classic"
+
+
+class TopicUnauthorized(RiverlogError):
+    """What was asked of a group has to do with a topic that the caller may not see."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorKind.UNAUTHORIZED, message)
 
 
 class TopicFacts(Protocol):
@@ -47,8 +54,25 @@ class JoinAsked(NamedTuple):
     reason: str = ""
 
 
+class ConsumerAsked(NamedTuple):
+    """One ConsumerGroupHeartbeat, as `state.groups.commands.ConsumerHeartbeat` says it. `id_wanted`: a member that brings
+    no id is given one (version 0)."""
+
+    member_id: str
+    member_epoch: int
+    instance_id: str | None = None
+    rack_id: str | None = None
+    rebalance_timeout_ms: int = -1
+    subscribed_names: Sequence[str] | None = None
+    subscribed_regex: str | None = None
+    assignor: str | None = None
+    owned: Mapping[TopicId, Sequence[int]] | None = None
+    id_wanted: bool = False
+
+
 class MemberAsked(NamedTuple):
-    """Who says that it is which member of which generation. -1 and "": nobody of the group."""
+    """Who says that it is which member of which generation (member epoch, in a consumer group). -1 and "": nobody of
+    the group."""
 
     generation: int = -1
     member_id: str = ""
@@ -79,7 +103,7 @@ class TopicAsked(NamedTuple):
 
 
 class FetchedOffset(NamedTuple):
-    """`committed` None: nothing was committed for that partition."""
+    """`committed` None: nothing was committed for that partition, or `error` says why it cannot be told."""
 
     partition_index: int
     committed: CommittedOffset | None

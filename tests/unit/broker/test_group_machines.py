@@ -10,26 +10,36 @@ import pytest
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, TopicId
-from riverlog.broker.group_machines import GROUP_SCOPE, GroupMachines
+from riverlog.broker.group_machines import GROUP_SCOPE, GroupMachines, Outcomes
 from riverlog.catalog.contract import Scope
 from riverlog.catalog.memory import MemoryCatalog
 from riverlog.env.entropy import SeededEntropy
 from riverlog.state.groups.commands import (
     CommitOffsets,
+    CommitPending,
     CommittedOffset,
     DeleteGroup,
     Describe,
     DropTopics,
+    FetchedOffsets,
+    FetchOffsets,
     GroupSettings,
 )
 from riverlog.state.groups.topics import NoTopics
+from riverlog.state.transactions.commands import Number, Outcome
 from riverlog.testing.clock import ManualClock
 
 PARTITION = PartitionId(TopicId(b"t" * 16), 0)
 
 
-def machines_over(catalog: MemoryCatalog) -> GroupMachines:
-    return GroupMachines(GroupSettings(), NoTopics(), catalog, ManualClock(), SeededEntropy(1))
+async def unknown(transactional_id: str, number: Number) -> Outcome:
+    return Outcome.ABORTED
+
+
+def machines_over(catalog: MemoryCatalog, outcomes: Outcomes = unknown) -> GroupMachines:
+    return GroupMachines(
+        lambda _: GroupSettings(), NoTopics(), catalog, ManualClock(), SeededEntropy(1), outcomes
+    )
 
 
 def run(story: Callable[[GroupMachines, MemoryCatalog], Awaitable[None]]) -> None:
@@ -111,5 +121,36 @@ def test_telling_a_machine_that_fails_harms_nobody() -> None:
         machines.tell(runner, DropTopics([PARTITION.topic_id]))
         assert not machines.runners
         await commit(machines, "g")
+
+    run(story)
+
+
+def test_a_group_hears_what_became_of_its_transactions_before_it_is_asked_anything() -> None:
+    asked: list[tuple[str, int]] = []
+
+    async def outcomes(transactional_id: str, number: Number) -> Outcome:
+        asked.append((transactional_id, number))
+        if transactional_id == "gone":
+            raise RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, "not now")
+        return {"yes": Outcome.COMMITTED, "no": Outcome.ABORTED}.get(transactional_id, Outcome.OPEN)
+
+    def part(index: int) -> PartitionId:
+        return PartitionId(PARTITION.topic_id, index)
+
+    async def story(machines: GroupMachines, catalog: MemoryCatalog) -> None:
+        for index, name in enumerate(("yes", "no", "open", "gone")):
+            token = machines.token()
+            offsets = {part(index): CommittedOffset(5, -1, name, 0)}
+            pending = CommitPending(token, name, index + 1, "", None, -1, offsets)
+            assert await machines.ask("g", pending, token) is None
+        await machines.close()
+        again = machines_over(catalog.reopened(), outcomes)
+        token = again.token()
+        fetched = await again.ask("g", FetchOffsets(token, None, require_stable=True), token)
+        assert fetched == FetchedOffsets(None, {part(0): CommittedOffset(5, -1, "yes", 0)}, {part(2), part(3)})
+        assert sorted(asked) == [("gone", 4), ("no", 2), ("open", 3), ("yes", 1)]
+        await again.close()
+        rows = await again._catalog.load(Scope(GROUP_SCOPE, "g"))
+        assert len(rows) == 3  # the committed one, and the two of which nothing is known yet
 
     run(story)

@@ -52,8 +52,8 @@ class Offsets:
         if not len(self._pending):
             return ()
         if partitions is None:
-            return self._pending.partitions()
-        return [partition for partition in partitions if partition in self._pending]
+            return frozenset(self._pending.partitions())
+        return frozenset(partition for partition in partitions if partition in self._pending)
 
     def undecided(self) -> Sequence[tuple[str, int]]:
         """The transactions of which it is not known here how they ended: transactional id and number."""

@@ -18,6 +18,8 @@ from riverlog.gateways.kafka.schema import (
     alter_partition_reassignments,
     alter_replica_log_dirs,
     api_versions,
+    consumer_group_describe,
+    consumer_group_heartbeat,
     create_partitions,
     create_topics,
     delete_groups,
@@ -195,6 +197,12 @@ def of_groups(names: Names) -> Iterator[tuple[ApiKey, Entry]]:
     yield ApiKey.DELETE_GROUPS, Entry([delete_groups.DeleteGroupsRequest(groups_names=[group])], GROUP)
     forgotten = offset_delete.OffsetDeleteRequestPartition(partition_index=0)
     gone = offset_delete.OffsetDeleteRequestTopic(name=topic, partitions=[forgotten])
+    beat = consumer_group_heartbeat.ConsumerGroupHeartbeatRequest(
+        group_id=group, member_id="m", rebalance_timeout_ms=1_000, subscribed_topic_names=[topic], topic_partitions=[]
+    )
+    yield ApiKey.CONSUMER_GROUP_HEARTBEAT, Entry([beat], GROUP)
+    shown = consumer_group_describe.ConsumerGroupDescribeRequest(group_ids=[group])
+    yield ApiKey.CONSUMER_GROUP_DESCRIBE, Entry([shown], GROUP)
     yield ApiKey.OFFSET_DELETE, Entry([offset_delete.OffsetDeleteRequest(group_id=group, topics=[gone])], GROUP)
 
 

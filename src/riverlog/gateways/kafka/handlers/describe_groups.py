@@ -1,7 +1,7 @@
 """DescribeGroups (api key 15). States and members of classic groups.
 
-v1 throttle time, v3 authorized operations, v4 static members, v5 flexible; up to v5 a group that is not there is Dead without an
-error, from v6 on it is GROUP_ID_NOT_FOUND with a message.
+v1 throttle time, v3 authorized operations, v4 static members, v5 flexible; up to v5 a group that is not there, or is one of the
+consumer protocol (ConsumerGroupDescribe shows those), is Dead without an error, from v6 on GROUP_ID_NOT_FOUND with a message.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ListGroups (api key 16). The groups that the caller may see.
 
-v1 throttle time, v3 flexible, v4 states and a filter by them, v5 types and a filter by them. All groups are "classic" yet.
+v1 throttle time, v3 flexible, v4 states and a filter by them, v5 types (`classic`, `consumer`) and a filter by them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """OffsetCommit (api key 8). Durable before it is answered; kept by topic id.
 
-v2-4 a retention of its own, v3 throttle time, v6 leader epochs, v7 static members, v8 flexible, v9 GROUP_ID_NOT_FOUND (and
-groups of KIP-848, which are not here yet), v10 topics by id.
+v2-4 a retention of its own, v3 throttle time, v6 leader epochs, v7 static members, v8 flexible, v9 member epochs of KIP-848
+(STALE_MEMBER_EPOCH; an older version is UNSUPPORTED_VERSION to a member of such a group) and GROUP_ID_NOT_FOUND, v10 topics
+by id.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ async def offset_commit(call: Call, request: OffsetCommitRequest) -> OffsetCommi
     member = MemberAsked(request.generation_id_or_member_epoch, request.member_id, request.group_instance_id)
     try:
         errors = await call.broker.groups.commit_offsets(
-            call.caller, request.group_id, member, topics, request.retention_time_ms
+            call.caller, request.group_id, member, topics, request.retention_time_ms, epochs_known=call.version >= 9
         )
     except RiverlogError as refusal:
         code = group_code(refusal.kind)

@@ -1,7 +1,8 @@
 """OffsetFetch (api key 9). How far a group has read; -1 and no error where nothing was committed, or no such group is.
 
-v2 all topics for null and an error of the whole group, v3 throttle time, v5 leader epochs, v6 flexible, v7 require_stable,
-v8 several groups, v9 member ids and epochs (of KIP-848; not looked at for classic groups), v10 topics by id.
+v2 all topics for null and an error of the whole group, v3 throttle time, v5 leader epochs, v6 flexible, v7 require_stable (a
+partition of which an open transaction has committed an offset is UNSTABLE_OFFSET_COMMIT: ask again), v8 several groups, v9
+member ids and epochs (of KIP-848; not looked at for classic groups), v10 topics by id.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import NO_TOPIC_ID, TopicId
-from riverlog.broker.group_requests import FetchedOffset, TopicAsked
+from riverlog.broker.group_requests import FetchedOffset, MemberAsked, TopicAsked
 from riverlog.gateways.kafka.dispatch import Call, handles
 from riverlog.gateways.kafka.group_codes import group_code, topic_code
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
@@ -88,8 +89,9 @@ async def _group(call: Call, group: OffsetFetchRequestGroup, require_stable: boo
             (topic.name, TopicId(topic.topic_id) if by_id else None, topic.partition_indexes) for topic in group.topics
         )
     )
+    member = MemberAsked(group.member_epoch, group.member_id or "") if call.version >= 9 else None
     try:
-        fetched = await call.broker.groups.fetch_offsets(call.caller, group.group_id, asked, require_stable)
+        fetched = await call.broker.groups.fetch_offsets(call.caller, group.group_id, asked, require_stable, member)
     except RiverlogError as refusal:
         return OffsetFetchResponseGroup(group_id=group.group_id, error_code=group_code(refusal.kind))
     return OffsetFetchResponseGroup(

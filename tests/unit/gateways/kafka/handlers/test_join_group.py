@@ -75,7 +75,7 @@ def test_refusals(version: int) -> None:
 def test_in_version_0_the_session_time_out_is_that_of_the_rebalance() -> None:
     async def story(world: GroupWorld) -> None:
         await world.join(0)
-        (member,) = world.groups._machines.runners["g"].machine.membership
+        (member,) = world.groups._machines.runners["g"].machine.side.membership
         assert member.rebalance_timeout_ms == 10_000
 
     run(story)

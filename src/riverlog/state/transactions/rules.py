@@ -39,7 +39,10 @@ def is_exhausted(producer: Producer) -> bool:
 
 
 def bumped(producer: Producer, fresh_id: ProducerId) -> Producer:
-    return Producer(fresh_id, 0) if is_exhausted(producer) else Producer(producer.producer_id, producer.epoch + 1)
+    if not is_exhausted(producer):
+        return Producer(producer.producer_id, producer.epoch + 1)
+    assert fresh_id >= 0, "whoever asks near the last epoch brings a fresh id"
+    return Producer(fresh_id, 0)
 
 
 def marker_of(producer: Producer) -> Producer:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.macro import cleaning, cold, footprint, growth, journal, loads, machine, plan, starts
+from benchmarks.macro import cleaning, cold, coordination, footprint, growth, journal, loads, machine, plan, starts
 from benchmarks.macro.bench import Bench
 from benchmarks.macro.table import OURS, THEIRS, Report, comparison, markdown
 from benchmarks.peers import kafka, load, riverlog
@@ -80,6 +80,9 @@ def run(bench: Bench) -> None:
         ("starts", starts.run),
         ("compaction", cleaning.run),
         ("cold", cold.run),
+        ("groups", coordination.groups),
+        ("transactions", coordination.transactional),
+        ("offsets", coordination.committed),
     ):
         if name in bench.plan.sections:
             section(bench)

@@ -21,6 +21,9 @@ SECTIONS: Final = {
     "starts": "riverlog: a fresh directory, starts after kill -9 and after a clean stop with 10,000 partitions",
     "compaction": "a compacted topic: time until clean, and produce meanwhile",
     "cold": "riverlog: the tail while consumers read cold data",
+    "groups": "members that join one group at once: seconds until all have their partitions, and the broker's CPU seconds",
+    "transactions": "transactions of 1 and of 1,000 records by 1 and by 8 producers: how many a second, p50 and p99",
+    "offsets": "commits of 100 groups at once: partition offsets/s, p50 and p99",
 }
 PER_LOAD: Final = ("produce", "synced", "consume", "fetch")
 
@@ -64,6 +67,14 @@ class Plan:
     cold_bytes: int
     cold_consumers: int
     cold_seconds: float  # of each load, and at most of reading
+    group_members: tuple[int, ...]  # of the consumer protocol; the first also of the classic one
+    group_partitions: int
+    heartbeat_seconds: float
+    transaction_records: tuple[int, ...]
+    transaction_producers: tuple[int, ...]
+    transaction_seconds: float
+    offset_groups: int
+    offset_seconds: float
 
 
 def full(sections: Sequence[str], sizes: Sequence[int], rounds: int | None) -> Plan:
@@ -79,6 +90,8 @@ def full(sections: Sequence[str], sizes: Sequence[int], rounds: int | None) -> P
         clean_partitions=10_000, clean_bytes=10_000_000_000,
         compaction_bytes=1_000_000_000, compaction_keys=100_000,
         cold_bytes=20_000_000_000, cold_consumers=8, cold_seconds=15,
+        group_members=(100, 1_000), group_partitions=1_000, heartbeat_seconds=1.0,
+        transaction_records=(1, 1_000), transaction_producers=(1, 8), transaction_seconds=5, offset_groups=100, offset_seconds=5,
     )  # fmt: skip
 
 
@@ -95,6 +108,8 @@ def quick(sections: Sequence[str], sizes: Sequence[int], rounds: int | None) -> 
         clean_partitions=1_000, clean_bytes=200_000_000,
         compaction_bytes=100_000_000, compaction_keys=10_000,
         cold_bytes=1_000_000_000, cold_consumers=8, cold_seconds=3,
+        group_members=(100,), group_partitions=1_000, heartbeat_seconds=1.0,
+        transaction_records=(1, 1_000), transaction_producers=(1, 8), transaction_seconds=2, offset_groups=100, offset_seconds=2,
     )  # fmt: skip
 
 

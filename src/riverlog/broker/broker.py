@@ -9,6 +9,7 @@ from riverlog.broker.producer_ids import ProducerIds
 from riverlog.broker.settings import BrokerSettings
 from riverlog.broker.telemetry import Telemetry
 from riverlog.broker.topics import Topic, Topics
+from riverlog.broker.transactions import Transactions
 from riverlog.catalog.contract import Catalog
 from riverlog.env.clock import Clock
 from riverlog.env.entropy import Entropy
@@ -48,11 +49,31 @@ class Broker:
         self.node_id = node_id
         self.telemetry = Telemetry()
         self.tasks = Tasks("broker")
-        self.producing = Producing(
-            engine, access, clock, executor, self.tasks, self.telemetry, strict_replication=settings.strict_replication
+        self.producer_ids = ProducerIds(catalog, entropy)
+        self.transactions = Transactions(
+            settings=settings,
+            catalog=catalog,
+            engine=engine,
+            topics=topics,
+            groups=groups,
+            producer_ids=self.producer_ids,
+            clock=clock,
+            entropy=entropy,
+            access=access,
+            counters=self.telemetry.transactions,
+        )
+        groups.outcomes = self.transactions.outcome
+        self.producing = self.transactions.producing = Producing(
+            engine,
+            access,
+            clock,
+            executor,
+            self.tasks,
+            self.telemetry,
+            self.transactions,
+            strict_replication=settings.strict_replication,
         )
         self.fetching = Fetching(engine, access, self.telemetry)
-        self.producer_ids = ProducerIds(catalog, entropy)
         topics.watch(self._topic_changed)
 
     def _topic_changed(self, before: Topic | None, after: Topic | None) -> None:
@@ -60,6 +81,11 @@ class Broker:
         if before is not None and after is None:
             self.telemetry.topics.pop(before.topic_id, None)
 
+    async def start(self) -> None:
+        """What runs without being asked. The groups are started by who made them."""
+        await self.transactions.start()
+
     async def close(self) -> None:
         self.fetching.close()
+        await self.transactions.close()
         await self.tasks.close()

@@ -1,27 +1,32 @@
 """Produce: checks by the header alone, then one `append` for the whole request.
 
-Invariant: the appends of one `Lane` (one connection) happen in the order of its requests, also where an earlier one had to be
-looked into on a thread first. Such a request keeps copies of its bytes; all others are borrowed from the receive buffer and
-never copied. What looks inside batches is in `broker/validation.py`.
+Invariants: the appends of one `Lane` (one connection) happen in the order of its requests, also where an earlier one had to be
+looked into on a thread first, or its transaction had to be asked. Such a request keeps copies of its bytes; all others are
+borrowed from the receive buffer and never copied. A transactional batch is appended in the same turn of the loop in which its
+transaction admits it. What looks inside batches is in `broker/validation.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId
 from riverlog.broker.telemetry import Telemetry
 from riverlog.broker.topics import Topic
+from riverlog.broker.transaction_requests import NotAllowedTransactional, produce_refusal
+from riverlog.broker.transactions import Transactions
 from riverlog.broker.validation import look, must_look
 from riverlog.env.clock import Clock
 from riverlog.env.executor import Executor
 from riverlog.env.tasks import Tasks
 from riverlog.records.batch import check_batch, only_batch
+from riverlog.records.header import BatchHeader
 from riverlog.state.access import Access, Caller, Operation, Resource, ResourceKind
+from riverlog.state.transactions.commands import Producer, Version
 from riverlog.storage.contract import Acks, Append, Appended, LogEngine, Refused
 
 Outcome: TypeAlias = Appended | Refused
@@ -49,7 +54,17 @@ class _Checked(NamedTuple):
     outcomes: list[Outcome | None]
     appends: list[Append]
     places: list[int]
-    looks: list[int]  # places of appends that must be looked into
+    looks: list[int]  # numbers of appends that must be looked into
+    transactional: list[int]  # numbers of appends
+    unadmitted: list[int]  # those of them that their transaction does not admit yet
+
+
+class Transactional(NamedTuple):
+    """Under which transactional id a request writes, and what it knows of transactions: from `EPOCH_BUMPED` on a partition is
+    added to the transaction by the write itself, before it has been added by a request of its own."""
+
+    transactional_id: str
+    version: Version
 
 
 class Producing:
@@ -63,6 +78,7 @@ class Producing:
         executor: Executor,
         tasks: Tasks,
         telemetry: Telemetry,
+        transactions: Transactions,
         *,
         strict_replication: bool = False,
     ) -> None:
@@ -72,22 +88,35 @@ class Producing:
         self.executor = executor
         self.tasks = tasks
         self.telemetry = telemetry
+        self.transactions = transactions
         self.strict_replication = strict_replication
 
     def produce(
-        self, caller: Caller, writes: Sequence[Write], acks: Acks, lane: Lane
+        self,
+        caller: Caller,
+        writes: Sequence[Write],
+        acks: Acks,
+        lane: Lane,
+        transactional_id: str | None = None,
+        version: Version = Version.PLAIN,
     ) -> Outcomes | Awaitable[Outcomes]:
-        """The outcomes in the order of `writes`. Buffers are borrowed until this returns."""
-        checked = self._check(caller, writes, acks)
-        if checked.looks or lane.tail is not None:
-            return self._in_turn(writes, checked, acks, lane)
+        """The outcomes in the order of `writes`. Buffers are borrowed until this returns. Transactional batches need the
+        transactional id; `version` says what the client knows of transactions."""
+        checked = self._check(caller, writes, acks, transactional_id)
+        if checked.looks or checked.unadmitted or lane.tail is not None:
+            under = Transactional(transactional_id, version) if transactional_id is not None else None
+            return self._in_turn(writes, checked, acks, lane, under)
         return self._append(writes, checked, acks)
 
-    def _check(self, caller: Caller, writes: Sequence[Write], acks: Acks) -> _Checked:
+    def _check(
+        self, caller: Caller, writes: Sequence[Write], acks: Acks, transactional_id: str | None
+    ) -> _Checked:
         outcomes: list[Outcome | None] = []
         appends: list[Append] = []
         places: list[int] = []
         looks: list[int] = []
+        transactional: list[int] = []
+        unadmitted: list[int] = []
         now_ms = self.clock.now_ms()
         allowed: tuple[str, bool] = ("", False)
         for place, (topic, index, records) in enumerate(writes):
@@ -114,7 +143,11 @@ class Producing:
                     )
                 check_batch(records, header)
                 if header.is_transactional:
-                    raise RiverlogError(ErrorKind.INVALID_TXN_STATE, "transactions are not served yet")
+                    self._check_transactional(caller, transactional_id, transactional)
+                    transactional.append(len(appends))
+                    partition = PartitionId(topic.topic_id, index)
+                    if not self.transactions.admits(transactional_id or "", _producer(header), partition):
+                        unadmitted.append(len(appends))
                 if must_look(header, topic.config, now_ms):
                     looks.append(len(appends))
             except RiverlogError as error:
@@ -123,10 +156,18 @@ class Producing:
             outcomes.append(None)
             places.append(place)
             appends.append(Append(PartitionId(topic.topic_id, index), records, header))
-        checked = _Checked(outcomes, appends, places, looks)
+        checked = _Checked(outcomes, appends, places, looks, transactional, unadmitted)
         if len(appends) > 1 and len({append.partition for append in appends}) < len(appends):
             return _without_repeated(checked)
         return checked
+
+    def _check_transactional(self, caller: Caller, transactional_id: str | None, before: Sequence[int]) -> None:
+        """Asked once a request. Raises NotAllowedTransactional."""
+        if transactional_id is None:
+            raise NotAllowedTransactional("transactional batches need the transactional.id in their request")
+        resource = Resource(ResourceKind.TRANSACTIONAL_ID, transactional_id)
+        if not before and not self.access.allows(caller, Operation.WRITE, resource):
+            raise NotAllowedTransactional(f"{caller.principal} may not write under transactional id {transactional_id!r}")
 
     def _append(self, writes: Sequence[Write], checked: _Checked, acks: Acks) -> Outcomes | Awaitable[Outcomes]:
         appended = self.engine.append(checked.appends, acks) if checked.appends else ()
@@ -164,38 +205,87 @@ class Producing:
 
     # what has to wait
 
-    def _in_turn(self, writes: Sequence[Write], checked: _Checked, acks: Acks, lane: Lane) -> Awaitable[Outcomes]:
+    def _in_turn(
+        self, writes: Sequence[Write], checked: _Checked, acks: Acks, lane: Lane, under: Transactional | None
+    ) -> Awaitable[Outcomes]:
         """Copies what is borrowed, and appends when it is this request's turn."""
         for place, append in enumerate(checked.appends):
             checked.appends[place] = append._replace(batch=bytearray(append.batch))
         before = lane.tail
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         lane.tail = mine
-        return self.tasks.start(self._look_and_append(writes, checked, acks, lane, before, mine), name="produce")
+        waiting = self._wait_and_append(writes, checked, acks, lane, under, before, mine)
+        return self.tasks.start(waiting, name="produce")
 
-    async def _look_and_append(
+    async def _wait_and_append(
         self,
         writes: Sequence[Write],
         checked: _Checked,
         acks: Acks,
         lane: Lane,
+        under: Transactional | None,
         before: asyncio.Future[None] | None,
         mine: asyncio.Future[None],
     ) -> Outcomes:
         try:
-            configs = [writes[place].topic.config for place in checked.places]
-            now_ms = self.clock.now_ms()
-            jobs = [(checked.appends[place], configs[place]) for place in checked.looks]
-            looked = await self.executor.run(lambda: [look(append, config, now_ms) for append, config in jobs])
+            looked = await self._look(writes, checked) if checked.looks else ()
+            refusals: dict[int, RiverlogError] = {}
+            if checked.unadmitted:
+                assert under is not None
+                refusals = await self._admit(checked, under)
             if before is not None:
                 await asyncio.shield(before)
-            checked = _after_looks(checked, looked)
+            if checked.transactional:
+                assert under is not None
+                self._admit_now(checked, under, refusals)
+            results: dict[int, Append | RiverlogError] = dict(zip(checked.looks, looked, strict=True))
+            checked = _after(checked, results | refusals)
             outcome = self._append(writes, checked, acks)
         finally:
             mine.set_result(None)
             if lane.tail is mine:
                 lane.tail = None
         return outcome if isinstance(outcome, Sequence) else await outcome
+
+    async def _look(self, writes: Sequence[Write], checked: _Checked) -> Sequence[Append | RiverlogError]:
+        configs = [writes[place].topic.config for place in checked.places]
+        now_ms = self.clock.now_ms()
+        jobs = [(checked.appends[number], configs[number]) for number in checked.looks]
+        return await self.executor.run(lambda: [look(append, config, now_ms) for append, config in jobs])
+
+    async def _admit(self, checked: _Checked, under: Transactional) -> dict[int, RiverlogError]:
+        """Adds the partitions to the transaction, or asks whether they are in it. Gives refusals by number of append."""
+        transactional_id, version = under
+        by_producer: dict[Producer, list[int]] = {}
+        for number in checked.unadmitted:
+            by_producer.setdefault(_producer(checked.appends[number].header), []).append(number)
+        refusals: dict[int, RiverlogError] = {}
+        verify_only = version < Version.EPOCH_BUMPED
+        for producer, numbers in by_producer.items():  # there is one, where the client is not mad
+            partitions = [checked.appends[number].partition for number in numbers]
+            try:
+                result = await self.transactions.admit(transactional_id, producer, partitions, version, verify_only)
+            except RiverlogError as refusal:
+                refusals |= dict.fromkeys(numbers, produce_refusal(refusal.kind, version, transactional_id))
+                continue
+            for number, error in zip(numbers, result.errors, strict=True):
+                if error is not None:
+                    refusals[number] = produce_refusal(error, version, transactional_id)
+        return refusals
+
+    def _admit_now(self, checked: _Checked, under: Transactional, refusals: dict[int, RiverlogError]) -> None:
+        """Turns of the loop after the transaction was asked, in the turn of the append."""
+        transactional_id, version = under
+        for number in checked.transactional:
+            append = checked.appends[number]
+            if number not in refusals and not self.transactions.admits(
+                transactional_id, _producer(append.header), append.partition
+            ):
+                refusals[number] = produce_refusal(ErrorKind.INVALID_TXN_STATE, version, transactional_id)
+
+
+def _producer(header: BatchHeader) -> Producer:
+    return Producer(header.producer_id, header.producer_epoch)
 
 
 def _not_enough(topic: Topic) -> RiverlogError:
@@ -211,29 +301,22 @@ def _without_repeated(checked: _Checked) -> _Checked:
     """The same request without the batches of partitions that are in it more than once."""
     times = Counter(append.partition for append in checked.appends)
     error = RiverlogError(ErrorKind.INVALID_RECORD, "more than one batch for the partition in one request; send exactly one")
-    looks = set(checked.looks)
-    left = _Checked(checked.outcomes, [], [], [])
-    for number, (append, place) in enumerate(zip(checked.appends, checked.places, strict=True)):
-        if times[append.partition] > 1:
-            checked.outcomes[place] = Refused(error)
-            continue
-        if number in looks:
-            left.looks.append(len(left.appends))
-        left.appends.append(append)
-        left.places.append(place)
-    return left
+    refusals = {number: error for number, append in enumerate(checked.appends) if times[append.partition] > 1}
+    return _after(checked, refusals)
 
 
-def _after_looks(checked: _Checked, looked: Sequence[Append | RiverlogError]) -> _Checked:
-    """The same request without the batches that were refused by a look."""
-    results = dict(zip(checked.looks, looked, strict=True))
+def _after(checked: _Checked, results: Mapping[int, Append | RiverlogError]) -> _Checked:
+    """The same request with some of its appends, by number, replaced or refused."""
     appends: list[Append] = []
     places: list[int] = []
+    kept: dict[int, int] = {}  # old number -> new
     for number, (append, place) in enumerate(zip(checked.appends, checked.places, strict=True)):
         result = results.get(number, append)
         if isinstance(result, RiverlogError):
             checked.outcomes[place] = Refused(result)
         else:
+            kept[number] = len(appends)
             appends.append(result)
             places.append(place)
-    return _Checked(checked.outcomes, appends, places, [])
+    numbers = ([kept[number] for number in of if number in kept] for of in checked[3:])
+    return _Checked(checked.outcomes, appends, places, *numbers)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from riverlog.base import limits
-from riverlog.base.units import DAY_MS, INT32_MAX
+from riverlog.base.units import DAY_MS, INT32_MAX, MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,8 @@ class BrokerSettings:
     offsets_retention_ms: int = 7 * DAY_MS  # offsets.retention.minutes
     offsets_retention_check_interval_ms: int = 600_000  # offsets.retention.check.interval.ms
     producer_id_expiration_ms: int = DAY_MS  # producer.id.expiration.ms
+    transaction_timeout_ms_max: int = 15 * MINUTE_MS  # transaction.max.timeout.ms
+    transactional_id_expiration_ms: int = 7 * DAY_MS  # transactional.id.expiration.ms
     connections_max: int = limits.connections_max  # max.connections
     connections_per_ip_max: int = INT32_MAX  # max.connections.per.ip
     connections_idle_ms_max: int = 600_000  # connections.max.idle.ms

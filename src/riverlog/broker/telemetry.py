@@ -41,8 +41,20 @@ class RequestCounters:
         self.errors: dict[str, int] = defaultdict(int)
 
 
+class TransactionCounters:
+    """Of all transactional ids, since the start."""
+
+    __slots__ = ("aborted", "committed", "timed_out")
+
+    def __init__(self) -> None:
+        self.committed = 0
+        self.aborted = 0  # for whatever reason; those that timed out too
+        self.timed_out = 0
+
+
 class Telemetry:
     def __init__(self) -> None:
+        self.transactions = TransactionCounters()
         self.topics: dict[TopicId, TopicCounters] = {}
         self.requests: dict[int, RequestCounters] = {}
         self.protocol_errors = 0

@@ -1,6 +1,6 @@
 """The composition root: from settings to a broker that listens. Here, and only here, engine and catalog get their names.
 
-Order of a start: catalog, topics, engine (recovers), broker, groups, listeners. A stop is the same order from
+Order of a start: catalog, topics, engine (recovers), broker, groups, transactions, listeners. A stop is the same order from
 its end: nobody new is let in, what is in flight is answered, then everything is synced and marked clean.
 """
 
@@ -209,6 +209,7 @@ async def _broker(
     stack.push_async_callback(broker.close)
     stack.push_async_callback(groups.close)
     await groups.start()
+    await broker.start()
     await _cut_offsets(stores, groups)
     return broker
 

@@ -83,6 +83,8 @@ BROKER_NUMBERS: Final[Mapping[str, Numeric]] = {
     "offsets.retention.minutes": Numeric("offsets_retention_ms", 1, factor=MINUTE_MS),
     "offsets.retention.check.interval.ms": Numeric("offsets_retention_check_interval_ms", 1, INT64_MAX),
     "producer.id.expiration.ms": Numeric("producer_id_expiration_ms", 1),
+    "transaction.max.timeout.ms": Numeric("transaction_timeout_ms_max", 1),
+    "transactional.id.expiration.ms": Numeric("transactional_id_expiration_ms", 1),
     "max.connections": Numeric("connections_max", 1),
     "max.connections.per.ip": Numeric("connections_per_ip_max", 0),
     "connections.max.idle.ms": Numeric("connections_idle_ms_max", 1, INT64_MAX, instead=3650 * DAY_MS),

@@ -58,6 +58,7 @@ async def memory_broker(
         node_id=1,
     )
     await groups.start()
+    await broker.start()
     try:
         yield broker
     finally:

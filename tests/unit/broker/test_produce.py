@@ -12,11 +12,13 @@ from riverlog.base.ids import Offset, PartitionId, TopicName
 from riverlog.broker.broker import Broker
 from riverlog.broker.produce import Lane, Outcomes, Write
 from riverlog.broker.settings import BrokerSettings
+from riverlog.broker.transaction_requests import NotAllowedTransactional
 from riverlog.records.batch import records_of
 from riverlog.records.builder import build_batch
 from riverlog.records.header import read_header
 from riverlog.records.record import NewRecord
-from riverlog.state.access import LIBRARY_CALLER, DenyAll
+from riverlog.state.access import LIBRARY_CALLER, AllowAll, Caller, DenyAll, Operation, Resource, ResourceKind
+from riverlog.state.transactions.commands import Producer, Version
 from riverlog.storage.contract import Acks, Appended, Fetched, Isolation, Read, Refused
 from riverlog.testing.brokers import make_topic, memory_broker
 from riverlog.testing.clock import ManualClock
@@ -190,15 +192,144 @@ def test_who_may_not_write_is_refused() -> None:
     run(story)
 
 
-def test_transactional_batches_are_refused_until_they_are_served() -> None:
+def transactional(producer: Producer, sequence: int = 0, value: bytes = b"v") -> bytearray:
+    producer_id, epoch = producer
+    return batch(value, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence, transactional=True)
+
+
+def kinds_of(outcomes: Outcomes) -> list[ErrorKind | None]:
+    return [outcome.error.kind if isinstance(outcome, Refused) else None for outcome in outcomes]
+
+
+class Client:
+    """One transactional producer on one connection."""
+
+    def __init__(self, broker: Broker, version: Version) -> None:
+        self.broker = broker
+        self.version = version
+        self.lane = Lane()
+        self.producer = Producer()
+
+    async def init(self) -> None:
+        self.producer = await self.broker.transactions.init(LIBRARY_CALLER, "tx", 60_000)
+
+    def send(self, *writes: Write, acks: Acks = Acks.ALL) -> Outcomes | Awaitable[Outcomes]:
+        return self.broker.producing.produce(LIBRARY_CALLER, writes, acks, self.lane, "tx", self.version)
+
+    async def kinds(self, *writes: Write) -> list[ErrorKind | None]:
+        return kinds_of(await settled(self.send(*writes)))
+
+    async def add(self, *partitions: tuple[str, int]) -> None:
+        errors = await self.broker.transactions.add_partitions(
+            LIBRARY_CALLER, "tx", self.producer, partitions, self.version
+        )
+        assert errors == [None] * len(partitions)
+
+    async def end(self, committed: bool = True) -> None:
+        self.producer = await self.broker.transactions.end(
+            LIBRARY_CALLER, "tx", self.producer, committed, self.version
+        )
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_transactional_batches_need_a_transactional_id_that_the_caller_may_write_under(late: bool) -> None:
     async def story(broker: Broker) -> None:
         topic = await make_topic(broker, "t")
-        data = batch(producer_id=1, producer_epoch=0, base_sequence=0, transactional=True)
-        outcomes = await settled(broker.producing.produce(LIBRARY_CALLER, [Write(topic, 0, data)], Acks.ALL, Lane()))
-        assert isinstance(outcomes[0], Refused)
-        assert outcomes[0].error.kind is ErrorKind.INVALID_TXN_STATE
+        client = Client(broker, Version.EPOCH_BUMPED)
+        await client.init()
+        write = Write(topic, 0, transactional(client.producer))
+        for transactional_id in (None, "tx"):
+            if transactional_id:
+                broker.producing.access = OnlyTopics()
+            (outcome,) = await settled(
+                broker.producing.produce(LIBRARY_CALLER, [write], Acks.ALL, Lane(), transactional_id)
+            )
+            assert isinstance(outcome, Refused)
+            assert isinstance(outcome.error, NotAllowedTransactional)
 
-    run(story, settings=BrokerSettings())
+    run(story, late=late)
+
+
+class OnlyTopics(AllowAll):
+    def allows(self, caller: Caller, operation: Operation, resource: Resource) -> bool:
+        return resource.kind is ResourceKind.TOPIC
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("version", [Version.PLAIN, Version.FLEXIBLE])
+def test_older_clients_add_partitions_before_they_write_to_them(late: bool, version: Version) -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t", partitions=2)
+        client = Client(broker, version)
+        await client.init()
+        await client.add(("t", 0))
+        writes = [Write(topic, index, transactional(client.producer)) for index in (0, 1)]
+        refusal = ErrorKind.INVALID_TXN_STATE if version is Version.PLAIN else ErrorKind.TRANSACTION_ABORTABLE
+        assert await client.kinds(*writes) == [None, refusal]
+        await client.end(committed=False)
+        assert await client.kinds(Write(topic, 0, transactional(client.producer, 1))) == [refusal]
+
+    run(story, late=late)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_write_of_transaction_version_2_adds_its_partition_and_keeps_its_place(late: bool) -> None:
+    """The second request is sent while the first still adds; its buffer is used again at once, as a connection does."""
+
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t")
+        client = Client(broker, Version.EPOCH_BUMPED)
+        await client.init()
+        pending = []
+        buffer = transactional(client.producer, 0, b"0")
+        for sequence in range(5):
+            buffer[:] = transactional(client.producer, sequence, b"%d" % sequence)
+            pending.append(client.send(Write(topic, 0, buffer)))
+        plain = batch(b"plain")
+        pending.append(broker.producing.produce(LIBRARY_CALLER, [Write(topic, 0, plain)], Acks.ALL, client.lane))
+        for outcomes in pending:
+            assert kinds_of(await settled(outcomes)) == [None]
+        assert await values(broker, PartitionId(topic.topic_id, 0)) == [b"0", b"1", b"2", b"3", b"4", b"plain"]
+        if not late:
+            at_once = client.send(Write(topic, 0, transactional(client.producer, 5)), acks=Acks.LEADER)
+            assert isinstance(at_once, Sequence)  # the partition is in the transaction: nobody needs to be asked
+
+    run(story, late=late)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_comes_after_the_end_of_its_transaction_is_never_appended(late: bool) -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t")
+        client = Client(broker, Version.EPOCH_BUMPED)
+        await client.init()
+        before = client.producer
+        assert await client.kinds(Write(topic, 0, transactional(before))) == [None]
+        overtaken = asyncio.ensure_future(client.end(committed=False))
+        late_writes = [client.send(Write(topic, 0, transactional(before, 1)))]
+        await overtaken
+        late_writes.append(client.send(Write(topic, 0, transactional(before, 2))))
+        for outcomes in late_writes:
+            (kind,) = kinds_of(await settled(outcomes))
+            assert kind in (None, ErrorKind.TRANSACTION_ABORTABLE, ErrorKind.INVALID_PRODUCER_EPOCH)
+        assert kind is ErrorKind.INVALID_PRODUCER_EPOCH
+        assert await client.kinds(Write(topic, 0, transactional(client.producer))) == [None]
+
+    run(story, late=late)
+
+
+def test_a_lane_goes_on_behind_a_batch_that_was_not_admitted() -> None:
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t")
+        client = Client(broker, Version.EPOCH_BUMPED)
+        stranger = transactional(Producer(77, 3))
+        refused_one = client.send(Write(topic, 0, stranger))
+        behind = broker.producing.produce(LIBRARY_CALLER, [Write(topic, 0, batch())], Acks.ALL, client.lane)
+        assert kinds_of(await settled(refused_one)) == [ErrorKind.INVALID_PRODUCER_ID_MAPPING]
+        assert kinds_of(await settled(behind)) == [None]
+        assert client.lane.tail is None
+
+    run(story)
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -1,7 +1,8 @@
 """Produce (api key 0). One batch a partition; the whole request is one append, answered at the level of its acks.
 
-v3 record batches of magic 2; v8 names the failing record; v9 flexible; v10 current leader; v13 topic ids.
-Left out: v0-2 (announced, because clients expect it, and refused), transactions (a later issue).
+v3 record batches of magic 2 and transactions; v8 names the failing record; v9 flexible; v10 current leader; v11
+TRANSACTION_ABORTABLE; v12 adds the partitions to the transaction by itself; v13 topic ids.
+Left out: v0-2 (announced, because clients expect it, and refused).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import TopicId, TopicName
 from riverlog.broker.produce import Outcome, Outcomes, Write
 from riverlog.broker.topics import Topic
+from riverlog.broker.transaction_requests import NotAllowedTransactional
 from riverlog.gateways.kafka.dispatch import Call, Hangup, handles
 from riverlog.gateways.kafka.errors import error_code
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
@@ -26,6 +28,7 @@ from riverlog.gateways.kafka.schema.produce import (
 from riverlog.records.batch import RecordError
 from riverlog.state.access import Operation, Resource, ResourceKind
 from riverlog.state.topics import check_topic_name
+from riverlog.state.transactions.commands import Version
 from riverlog.storage.contract import Acks, Appended, Refused
 
 
@@ -43,10 +46,21 @@ def produce(call: Call, request: ProduceRequest) -> ProduceResponse | Awaitable[
         if isinstance(topic, Topic)
         for partition in data.partition_data
     ]
-    outcomes = call.broker.producing.produce(call.caller, writes, acks, call.lane)
+    producing = call.broker.producing
+    if request.transactional_id is None:
+        outcomes = producing.produce(call.caller, writes, acks, call.lane)
+    else:
+        version = _transaction_version(call.version)
+        outcomes = producing.produce(call.caller, writes, acks, call.lane, request.transactional_id, version)
     if isinstance(outcomes, Sequence):
         return _answer(call, request, topics, outcomes, acks)
     return _answer_later(call, request, topics, outcomes, acks)
+
+
+def _transaction_version(version: int) -> Version:
+    if version >= 12:
+        return Version.EPOCH_BUMPED
+    return Version.FLEXIBLE if version >= 11 else Version.PLAIN
 
 
 async def _answer_later(
@@ -115,7 +129,8 @@ def _partition(call: Call, index: int, outcome: Outcome, log_append_time: bool) 
         )
     assert isinstance(outcome, Refused)
     error = outcome.error
-    code = error_code(error, ResourceKind.TOPIC)
+    about_id = isinstance(error, NotAllowedTransactional)
+    code = error_code(error, ResourceKind.TRANSACTIONAL_ID if about_id else ResourceKind.TOPIC)
     call.broker.telemetry.request(ApiKey.PRODUCE).errors[code.name] += 1
     failing: Sequence[BatchIndexAndErrorMessage] = ()
     if isinstance(error, RecordError):

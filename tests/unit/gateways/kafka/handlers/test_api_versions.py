@@ -17,6 +17,7 @@ assert api_versions.announced
 
 ISSUE = {
     *(0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23),
+    *(24, 25, 26, 27, 28, 61, 65, 66),
     *(32, 33, 37, 42, 44, 60, 75),
 }
 
@@ -34,7 +35,15 @@ def test_what_is_announced_is_what_is_served(version: int) -> None:
                 key: (handler.versions.start, handler.versions.stop - 1) for key, handler in HANDLERS.items() if key
             }
             assert [key.api_key for key in answer.api_keys] == sorted([0, *told])
-            assert list(answer.finalized_features) == []
+            levels = {key.name: (key.min_version_level, key.max_version_level) for key in answer.finalized_features}
+            supported = {key.name: (key.min_version, key.max_version) for key in answer.supported_features}
+            lowest = 0 if version >= 4 else 1
+            if version >= 3:
+                assert levels == {"transaction.version": (2, 2), "group.version": (1, 1)}
+                assert supported == {"transaction.version": (lowest, 2), "group.version": (lowest, 1)}
+                assert answer.finalized_features_epoch == 0
+            else:
+                assert (levels, supported) == ({}, {})
 
     asyncio.run(story())
 

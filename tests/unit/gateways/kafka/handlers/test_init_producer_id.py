@@ -54,9 +54,38 @@ def test_a_producer_that_comes_again_gets_the_next_epoch_until_there_is_none() -
     assert exhausted.producer_epoch == 0
 
 
-def test_transactional_ids_are_refused_until_they_are_served() -> None:
-    (answer,) = ask((4, {"transactional_id": "tx"}))
-    assert (answer.error_code, answer.producer_id) == (ErrorCode.INVALID_REQUEST, -1)
+@pytest.mark.parametrize("version", range(6))
+def test_a_transactional_id_keeps_its_producer_id_and_gets_the_next_epoch_each_time(version: int) -> None:
+    fields = {"transactional_id": "tx", "transaction_timeout_ms": 60_000}
+    answers = ask((version, fields), (version, fields), (version, fields | {"transactional_id": "other"}))
+    assert [answer.error_code for answer in answers] == [0, 0, 0]
+    first, second, other = answers
+    assert (second.producer_id, second.producer_epoch) == (first.producer_id, first.producer_epoch + 1)
+    assert other.producer_id != first.producer_id
+
+
+def test_who_was_fenced_is_told_so_in_the_words_of_its_version() -> None:
+    fields = {"transactional_id": "tx", "transaction_timeout_ms": 60_000}
+    stale = fields | {"producer_id": 0, "producer_epoch": 0}
+    *_, old, new = ask((4, fields), (4, fields), (3, stale), (4, stale))
+    assert (old.error_code, old.producer_id) == (ErrorCode.INVALID_PRODUCER_EPOCH, -1)
+    assert new.error_code == ErrorCode.PRODUCER_FENCED
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"transactional_id": "", "transaction_timeout_ms": 1000}, ErrorCode.INVALID_REQUEST),
+        ({"transactional_id": "x" * 8001, "transaction_timeout_ms": 1000}, ErrorCode.INVALID_REQUEST),
+        ({"transactional_id": "tx", "transaction_timeout_ms": 0}, ErrorCode.INVALID_TRANSACTION_TIMEOUT),
+        ({"transactional_id": "tx", "transaction_timeout_ms": 900_001}, ErrorCode.INVALID_TRANSACTION_TIMEOUT),
+        ({"transactional_id": "tx", "transaction_timeout_ms": 1, "producer_id": 4}, ErrorCode.INVALID_REQUEST),
+        ({"producer_epoch": 4}, ErrorCode.INVALID_REQUEST),
+    ],
+)
+def test_refused(fields: dict[str, Any], code: ErrorCode) -> None:
+    (answer,) = ask((4, fields))
+    assert (answer.error_code, answer.producer_id, answer.producer_epoch) == (code, -1, -1)
 
 
 def test_denied() -> None:

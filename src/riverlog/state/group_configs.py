@@ -112,15 +112,13 @@ def check_group_config(name: str, text: str, bounds: Bounds) -> str:
     return str(int(text))
 
 
-def check_group_configs(configs: Mapping[str, str], bounds: Bounds) -> Mapping[str, str]:
-    """Those of one group together. Raises INVALID_CONFIG."""
-    checked = {name: check_group_config(name, text, bounds) for name, text in sorted(configs.items())}
-    session_ms, heartbeat_ms = value_of(checked, SESSION_TIMEOUT, bounds), value_of(checked, HEARTBEAT_INTERVAL, bounds)
+def _checked_together(configs: Mapping[str, str], bounds: Bounds) -> Mapping[str, str]:
+    session_ms, heartbeat_ms = value_of(configs, SESSION_TIMEOUT, bounds), value_of(configs, HEARTBEAT_INTERVAL, bounds)
     if heartbeat_ms >= session_ms:
         raise _refused(
             f"{HEARTBEAT_INTERVAL}={heartbeat_ms} must be less than {SESSION_TIMEOUT}={session_ms}: lower the first"
         )
-    return checked
+    return configs
 
 
 def value_of(configs: Mapping[str, str], name: str, bounds: Bounds) -> int:
@@ -133,7 +131,8 @@ def value_of(configs: Mapping[str, str], name: str, bounds: Bounds) -> int:
 def changed_group_configs(
     current: Mapping[str, str], changes: Sequence[ConfigChange], bounds: Bounds
 ) -> Mapping[str, str]:
-    """What IncrementalAlterConfigs comes to. Raises INVALID_CONFIG and INVALID_REQUEST."""
+    """What IncrementalAlterConfigs comes to. What is not named stays, also what is not known here, or out of bounds by
+    now. Raises INVALID_CONFIG and INVALID_REQUEST."""
     configs = dict(current)
     seen: set[str] = set()
     for name, operation, value in changes:
@@ -145,15 +144,16 @@ def changed_group_configs(
                 raise _refused(f"unknown group config {name!r}{nearest(name, GROUP_CONFIGS)}")
             configs.pop(name, None)
         elif operation is ConfigOperation.SET:
-            configs[name] = _given(name, value)
+            configs[name] = check_group_config(name, _given(name, value), bounds)
         else:
             raise _refused(f"{name} is no list: it can be set and deleted, nothing can be added to it or taken from it")
-    return check_group_configs(configs, bounds)
+    return _checked_together(configs, bounds)
 
 
 def replaced_group_configs(configs: Mapping[str, str | None], bounds: Bounds) -> Mapping[str, str]:
     """What AlterConfigs comes to: these and no others. Raises INVALID_CONFIG and INVALID_REQUEST."""
-    return check_group_configs({name: _given(name, value) for name, value in configs.items()}, bounds)
+    checked = {name: check_group_config(name, _given(name, value), bounds) for name, value in configs.items()}
+    return _checked_together(checked, bounds)
 
 
 def _given(name: str, value: str | None) -> str:

@@ -1,7 +1,7 @@
 """One process's topics without a server: a memory catalog, an engine that only remembers, and the Kafka handlers.
 
 `ask` takes a request through the codec of its version to its handler and the answer back through the codec, so a test of a
-handler sees what a client would. Not here: records, groups and sockets.
+handler sees what a client would. Not here: records, sockets, and of groups all but their configurations.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from riverlog.broker.group_configs import GroupConfigs
 from riverlog.broker.settings import BrokerSettings
 from riverlog.broker.topics import Topic, Topics
 from riverlog.catalog.memory import MemoryCatalog
 from riverlog.env.entropy import SeededEntropy
+from riverlog.env.tasks import Tasks
 from riverlog.gateways.kafka.dispatch import HANDLERS, Address, Call
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.wire import (
@@ -52,8 +54,10 @@ class TopicWorld:
         self.engine = RecordingEngine()
         self.access: Access = AllowAll()
         self.topics = Topics(settings, catalog, ManualClock(), SeededEntropy(seed), self)
+        self.group_configs = GroupConfigs(settings, catalog, SeededEntropy(seed), self)
         self.broker: Any = SimpleNamespace(
             topics=self.topics,
+            groups=SimpleNamespace(configs=self.group_configs),
             engine=self.engine,
             settings=settings,
             access=self,
@@ -101,9 +105,13 @@ async def topic_world(
     for topic in await world.topics.load():
         await world.engine.open_topic(topic)
     await world.topics.attach(world.engine.as_engine())
+    await world.group_configs.load()
+    tasks = Tasks("test")
+    tasks.start(world.group_configs.follow(), name="follow the configs of groups")
     try:
         yield world
     finally:
+        await tasks.close()
         await world.topics.close()
         await world.catalog.close()
 

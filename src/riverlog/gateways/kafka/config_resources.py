@@ -56,7 +56,8 @@ def check_broker_name(call: Call, name: str) -> None:
 
 
 def check_nothing_to_alter(call: Call, kind: ConfigResourceType, name: str, config_names: Sequence[str]) -> None:
-    """Of what is no topic nothing can be altered while it runs. Raises INVALID_REQUEST that says what to do instead."""
+    """Of what is neither a topic nor a group nothing can be altered while it runs. Raises INVALID_REQUEST that says what to
+    do instead."""
     check_access(call, Operation.ALTER_CONFIGS, kind, name)
     if kind is ConfigResourceType.BROKER and name:
         check_broker_name(call, name)
@@ -65,8 +66,6 @@ def check_nothing_to_alter(call: Call, kind: ConfigResourceType, name: str, conf
     first = config_names[0]
     if kind is ConfigResourceType.BROKER:
         what = f"{first}: a broker's settings are read at its start; put it into the settings file and restart"
-    elif kind is ConfigResourceType.GROUP:
-        what = f"{first}: groups have no configs of their own yet; set the broker's group.* settings"
     else:
         what = f"{first}: riverlog keeps no configs of {kind.name.lower().replace('_', ' ')}s"
     raise RiverlogError(ErrorKind.INVALID_REQUEST, what)

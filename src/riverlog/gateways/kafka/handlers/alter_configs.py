@@ -1,4 +1,4 @@
-"""AlterConfigs (api key 33). Replaces all configurations of a topic: what is not named falls back to the default.
+"""AlterConfigs (api key 33). Replaces all configurations of a topic or a group: what is not named falls back to the default.
 
 v2 flexible. A broker's settings are read at its start and refused here.
 """
@@ -56,15 +56,12 @@ async def _answer(
 
 async def _alter(call: Call, resource: AlterConfigsResource, validate_only: bool) -> None:
     kind = resource_type(resource.resource_type)
-    if kind is not ConfigResourceType.TOPIC:
+    if kind not in (ConfigResourceType.TOPIC, ConfigResourceType.GROUP):
         check_nothing_to_alter(call, kind, resource.resource_name, [config.name for config in resource.configs])
         return
     names = Counter(config.name for config in resource.configs)
     if twice := [name for name, count in names.items() if count > 1]:
         raise RiverlogError(ErrorKind.INVALID_REQUEST, f"config {twice[0]} is named twice: name it once")
-    await call.broker.topics.alter_configs(
-        call.caller,
-        resource.resource_name,
-        {config.name: config.value for config in resource.configs},
-        validate_only=validate_only,
-    )
+    configs = {config.name: config.value for config in resource.configs}
+    alter = call.broker.groups.configs.alter if kind is ConfigResourceType.GROUP else call.broker.topics.alter_configs
+    await alter(call.caller, resource.resource_name, configs, validate_only=validate_only)

@@ -1,7 +1,7 @@
-"""DescribeConfigs (api key 32). Configurations of topics and of this broker, with where each value comes from.
+"""DescribeConfigs (api key 32). Configurations of topics, groups and this broker, with where each value comes from.
 
-v1 sources and synonyms; v3 types and documentation; v4 flexible. Groups, loggers and client metrics have none yet: an
-empty list. Names that do not exist are left out.
+v1 sources and synonyms; v3 types and documentation; v4 flexible. Loggers and client metrics have none: an empty list.
+Names that do not exist are left out.
 """
 
 from __future__ import annotations
@@ -56,10 +56,12 @@ def _describe(
 
 
 def _entries(call: Call, code: int, name: str, keys: Sequence[str] | None) -> Sequence[ConfigEntry]:
-    """Raises UNAUTHORIZED, UNKNOWN_TOPIC, INVALID_TOPIC, INVALID_REQUEST."""
+    """Raises UNAUTHORIZED, UNKNOWN_TOPIC, INVALID_TOPIC, INVALID_GROUP_ID, INVALID_REQUEST."""
     kind = resource_type(code)
     if kind is ConfigResourceType.TOPIC:
         return call.broker.topics.describe_configs(call.caller, name, keys)
+    if kind is ConfigResourceType.GROUP:
+        return call.broker.groups.configs.describe(call.caller, name, keys)
     check_access(call, Operation.DESCRIBE_CONFIGS, code, name)
     if kind is ConfigResourceType.BROKER and name:
         check_broker_name(call, name)

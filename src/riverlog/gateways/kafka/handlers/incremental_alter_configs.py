@@ -1,5 +1,5 @@
-"""IncrementalAlterConfigs (api key 44). Sets, deletes, appends to or subtracts from configurations of a topic, one by
-one.
+"""IncrementalAlterConfigs (api key 44). Sets, deletes, appends to or subtracts from configurations of a topic or a group,
+one by one.
 
 v1 flexible. A broker's settings are read at its start and refused here.
 """
@@ -61,13 +61,12 @@ async def _answer(
 
 async def _alter(call: Call, resource: AlterConfigsResource, validate_only: bool) -> None:
     kind = resource_type(resource.resource_type)
-    if kind is not ConfigResourceType.TOPIC:
+    if kind not in (ConfigResourceType.TOPIC, ConfigResourceType.GROUP):
         check_nothing_to_alter(call, kind, resource.resource_name, [config.name for config in resource.configs])
         return
     changes = [_change(config) for config in resource.configs]
-    await call.broker.topics.incremental_alter(
-        call.caller, resource.resource_name, changes, validate_only=validate_only
-    )
+    kept = call.broker.groups.configs if kind is ConfigResourceType.GROUP else call.broker.topics
+    await kept.incremental_alter(call.caller, resource.resource_name, changes, validate_only=validate_only)
 
 
 def _change(config: AlterableConfig) -> ConfigChange:

@@ -32,5 +32,7 @@ def list_config_resources(call: Call, request: ListConfigResourcesRequest) -> Li
     for kind in (ConfigResourceType.BROKER, ConfigResourceType.BROKER_LOGGER):
         if kind in asked:
             found.append((str(broker.node_id), kind))
+    if ConfigResourceType.GROUP in asked:
+        found += [(group_id, ConfigResourceType.GROUP) for group_id in broker.groups.configs.visible(call.caller)]
     resources = [ConfigResource(resource_name=name, resource_type=kind) for name, kind in sorted(found)]
     return ListConfigResourcesResponse(config_resources=resources)

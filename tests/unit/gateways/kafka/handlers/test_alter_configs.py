@@ -18,6 +18,7 @@ from riverlog.gateways.kafka.schema.alter_configs import (
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.state.access import DenyAll
+from riverlog.state.groups.commands import GroupSettings
 from riverlog.testing.topic_world import TopicWorld, topic_world
 
 assert alter_configs.alter_configs
@@ -93,7 +94,7 @@ def test_validate_only_and_refusals_change_nothing() -> None:
     run(story)
 
 
-def test_what_is_no_topic_is_refused_with_what_to_do_instead() -> None:
+def test_what_has_no_configs_is_refused_with_what_to_do_instead() -> None:
     async def story() -> None:
         async with topic_world() as world:
             results = await alter(
@@ -106,8 +107,29 @@ def test_what_is_no_topic_is_refused_with_what_to_do_instead() -> None:
                 resource(GROUP, "g", {"x": "1"}),
                 resource(GROUP, "empty", {}),
             )
-            assert [result.error_code for result in results] == [ErrorCode.INVALID_REQUEST] * 6 + [0]
+            refused = [ErrorCode.INVALID_REQUEST] * 5
+            assert [result.error_code for result in results] == [*refused, ErrorCode.INVALID_CONFIG, 0]
             assert "restart" in (results[0].error_message or "")
+
+    run(story)
+
+
+def test_the_configs_of_a_group_are_replaced() -> None:
+    async def story() -> None:
+        async with topic_world() as world:
+            configs = world.group_configs
+            both = {"consumer.session.timeout.ms": "50000", "consumer.heartbeat.interval.ms": "6000"}
+            (result,) = await alter(world, resource(GROUP, "g", both))
+            assert (result.error_code, result.resource_type, result.resource_name) == (0, GROUP, "g")
+            assert configs.applied("g", GroupSettings()).consumer_session_timeout_ms == 50_000
+            (result,) = await alter(world, resource(GROUP, "g", {}), validate_only=True)
+            assert configs.applied("g", GroupSettings()).consumer_heartbeat_interval_ms == 6_000
+            (result,) = await alter(world, resource(GROUP, "g", {"consumer.heartbeat.interval.ms": "7000"}))
+            applied = configs.applied("g", GroupSettings())
+            assert (applied.consumer_session_timeout_ms, applied.consumer_heartbeat_interval_ms) == (45_000, 7_000)
+            (result,) = await alter(world, resource(GROUP, "g", {}))
+            assert result.error_code == 0
+            assert configs.applied("g", GroupSettings()) == GroupSettings()
 
     run(story)
 

@@ -16,7 +16,7 @@ from riverlog.gateways.kafka.schema.describe_configs import (
     DescribeConfigsResult,
 )
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
-from riverlog.state.access import DenyAll
+from riverlog.state.access import LIBRARY_CALLER, DenyAll
 from riverlog.testing.topic_world import TopicWorld, topic_world
 
 assert describe_configs.describe_configs
@@ -118,8 +118,29 @@ def test_other_resources_are_empty_or_refused() -> None:
                 0, 0, 0, 0, ErrorCode.INVALID_REQUEST, ErrorCode.INVALID_REQUEST, ErrorCode.INVALID_REQUEST,
                 ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.INVALID_TOPIC_EXCEPTION,
             ]  # fmt: skip
-            assert not any(result.configs for result in results)
+            assert not any(result.configs for result in results[1:])
+            assert [config.name for config in results[0].configs] == [
+                "consumer.assignment.interval.ms", "consumer.heartbeat.interval.ms", "consumer.session.timeout.ms",
+            ]  # fmt: skip
             assert all(result.error_message for result in results[4:])
+
+    run(story)
+
+
+def test_a_group_shows_its_own_value_before_the_brokers() -> None:
+    async def story() -> None:
+        settings = BrokerSettings(group_consumer_heartbeat_interval_ms=8_000)
+        async with topic_world(settings=settings) as world:
+            name = "consumer.heartbeat.interval.ms"
+            await world.group_configs.alter(LIBRARY_CALLER, "g", {name: "9000"})
+            own, default = await describe(world, (GROUP, "g"), (GROUP, "other"), keys=[name])
+            assert [(one.value, one.config_source, one.read_only) for one in own.configs] == [("9000", 8, False)]
+            assert [(one.name, one.value, one.source) for one in own.configs[0].synonyms] == [
+                (name, "9000", 8), (f"group.{name}", "8000", 4), (f"group.{name}", "5000", 5),
+            ]  # fmt: skip
+            assert [(one.value, one.config_source) for one in default.configs] == [("8000", 4)]
+            (unnamed,) = await describe(world, (GROUP, ""))
+            assert unnamed.error_code == ErrorCode.INVALID_REQUEST
 
     run(story)
 

@@ -18,6 +18,7 @@ from riverlog.gateways.kafka.schema.incremental_alter_configs import (
     IncrementalAlterConfigsRequest,
 )
 from riverlog.state.access import DenyAll
+from riverlog.state.groups.commands import GroupSettings
 from riverlog.testing.topic_world import TopicWorld, topic_world
 
 assert incremental_alter_configs.incremental_alter_configs
@@ -105,6 +106,29 @@ def test_what_is_refused() -> None:
             (result,) = await alter(world, same, validate_only=True)
             assert result.error_code == 0
             assert all(not topic.overrides for topic in world.topics.by_name.values())
+
+    run(story)
+
+
+def test_the_configs_of_a_group_change_one_by_one() -> None:
+    async def story() -> None:
+        async with topic_world() as world:
+            session, beat = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+
+            async def code(*changes: tuple[str, int, str | None]) -> int:
+                (result,) = await alter(world, resource(GROUP, "g", *changes))
+                return result.error_code
+
+            assert await code((session, SET, "46000"), (beat, SET, "5001")) == 0
+            assert await code((session, DELETE, None)) == 0
+            applied = world.group_configs.applied("g", GroupSettings())
+            assert (applied.consumer_session_timeout_ms, applied.consumer_heartbeat_interval_ms) == (45_000, 5_001)
+            for bad in ((session, SET, "44999"), (session, SET, "60001"), (session, SET, "1 s"), ("sesion", SET, "1"),
+                        (session, APPEND, "1"), ("share.session.timeout.ms", SET, "46000"), ("x", DELETE, None)):  # fmt: skip
+                assert await code(bad) == ErrorCode.INVALID_CONFIG, bad
+            assert await code((session, SET, None)) == ErrorCode.INVALID_REQUEST
+            assert await code((session, SET, "46000"), (session, SET, "47000")) == ErrorCode.INVALID_REQUEST
+            assert world.group_configs.applied("g", GroupSettings()) == applied
 
     run(story)
 

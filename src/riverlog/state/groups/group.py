@@ -45,9 +45,12 @@ from riverlog.state.groups.commands import (
     Token,
     TopicsChanged,
 )
+from riverlog.state.groups.consumer import ConsumerSide
+from riverlog.state.groups.consumer_checks import JOINING, check_heartbeat, refused
+from riverlog.state.groups.consumer_rows import CONSUMER_KEY
 from riverlog.state.groups.effects import Commit, Effect, Reply, Schedule
 from riverlog.state.groups.offsets import Offsets
-from riverlog.state.groups.pending import PENDING_PREFIX, RowChanges
+from riverlog.state.groups.pending import PENDING_PREFIX
 from riverlog.state.groups.rows import OFFSET_PREFIX, decode_offset, partition_of_key
 from riverlog.state.groups.topics import TopicsView
 
@@ -57,7 +60,7 @@ class Group:
         self.group_id = group_id
         self.settings = settings
         self.offsets = Offsets()
-        self.side: ClassicSide = ClassicSide(group_id, settings)
+        self.side: ClassicSide | ConsumerSide = ClassicSide(group_id, settings)
         self._topics = topics
         self._now = Now(0, 0)
         self._effects: list[Effect] = []
@@ -100,10 +103,10 @@ class Group:
         self.side.begin(now, effects)
         deadline_ms = self.side.deadline_ms
         match command:
+            case ConsumerHeartbeat():
+                self._reply(command.token, self._consumer_heartbeat(command))
             case Heartbeat():
                 self._reply(command.token, self.side.heartbeat(command))
-            case ConsumerHeartbeat():
-                self._reply(command.token, ConsumerHeartbeatResult(ErrorKind.GROUP_ID_NOT_FOUND))
             case CommitOffsets():
                 self._commit_offsets(command)
             case CommitPending():
@@ -116,7 +119,7 @@ class Group:
             case FetchOffsets():
                 self._fetch_offsets(command)
             case Join():
-                self.side.join(command)
+                self._join(command)
             case Sync():
                 self.side.sync(command)
             case Leave():
@@ -124,13 +127,15 @@ class Group:
             case Tick():
                 self.side.tick()
             case TopicsChanged():
-                pass
+                if isinstance(self.side, ConsumerSide):
+                    self.side.topics_changed(command.names)
             case Configure():
-                self.settings = self.side.settings = command.settings
+                self.settings = command.settings
+                self.side.configure(command.settings)
             case Describe():
                 self._reply(command.token, self._describe())
             case DescribeConsumer():
-                self._reply(command.token, ConsumerDescription(GroupState.DEAD))
+                self._reply(command.token, self._describe_consumer())
             case DeleteGroup():
                 self._delete_group(command.token)
             case DeleteOffsets():
@@ -153,6 +158,27 @@ class Group:
     def _write(self, rows: Mapping[str, bytes | None]) -> None:
         if rows:
             self._effects.append(Commit(rows))
+
+    # ------------------------------------------------------------------ members of both kinds
+
+    def _consumer_heartbeat(self, beat: ConsumerHeartbeat) -> ConsumerHeartbeatResult:
+        if isinstance(self.side, ClassicSide):
+            if beat.member_epoch != JOINING:
+                message = f"there is no group {self.group_id!r} of the consumer protocol: join it"
+                return refused(ErrorKind.GROUP_ID_NOT_FOUND, message, beat.member_id)
+            if (refusal := check_heartbeat(beat, self.settings)) is not None:
+                return refusal
+            if self.side.member_count or self.side.has_newcomers:
+                return refused(ErrorKind.GROUP_ID_NOT_FOUND, "TODO", beat.member_id)
+            self._forget_members()
+            self._turn(ConsumerSide(self.group_id, self.settings, self._topics))
+        assert isinstance(self.side, ConsumerSide)
+        return self.side.consumer_heartbeat(beat)
+
+    def _join(self, join: Join) -> None:
+        if isinstance(self.side, ConsumerSide) and not self.side.member_count:
+            self._forget_members()
+        self.side.join(join)
 
     # ------------------------------------------------------------------ offsets
 
@@ -209,7 +235,14 @@ class Group:
     # ------------------------------------------------------------------ the group as a whole
 
     def _describe(self) -> Description:
-        return self.side.describe() if self.exists else Description(GroupState.DEAD)
+        if isinstance(self.side, ClassicSide) and self.exists:
+            return self.side.describe()
+        return Description(GroupState.DEAD)
+
+    def _describe_consumer(self) -> ConsumerDescription:
+        if isinstance(self.side, ConsumerSide):
+            return self.side.describe_consumer()
+        return ConsumerDescription(GroupState.DEAD)
 
     def _delete_group(self, token: Token) -> None:
         if not self.exists:
@@ -222,8 +255,13 @@ class Group:
             self._reply(token, None)
 
     def _forget_members(self) -> None:
-        rows: RowChanges = self.side.forget()
-        self._write(rows)
+        """Nobody is there, and nothing is left of who was."""
+        self._write(self.side.forget())
+        self._turn(ClassicSide(self.group_id, self.settings))
+
+    def _turn(self, side: ClassicSide | ConsumerSide) -> None:
+        self.side = side
+        side.begin(self._now, self._effects)
 
     @classmethod
     def load(
@@ -237,5 +275,8 @@ class Group:
                 group.offsets.load(partition_of_key(key), decode_offset(key, value))
             elif key.startswith(PENDING_PREFIX):
                 group.offsets.load_pending(key, value)
-        group.side = ClassicSide.load(group_id, rows, settings, now)
+        if CONSUMER_KEY in rows:
+            group.side = ConsumerSide.loaded(group_id, rows, settings, topics, now)
+        else:
+            group.side = ClassicSide.load(group_id, rows, settings, now)
         return group

@@ -1,7 +1,7 @@
 """The rows of a group's scope, as bytes and back: docs/formats/group-rows.md.
 
 Every row begins with its format's version. Rows of a key that is not known here are kept and not touched: later
-versions keep more in the same scope.
+versions keep more in the same scope. The rows of the consumer protocol: `consumer_rows.py`.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def partition_of_key(key: str) -> PartitionId:
 
 def encode_classic(row: ClassicRow) -> bytes:
     head = _CLASSIC_HEAD.pack(FORMAT_VERSION, row.generation, row.state_since_ms)
-    return head + _text(row.protocol_type) + _text(row.protocol) + _text(row.leader)
+    return head + encode_text(row.protocol_type) + encode_text(row.protocol) + encode_text(row.leader)
 
 
 def decode_classic(key: str, value: bytes) -> ClassicRow:
     """Raises Corruption."""
-    reader = _Reader(key, value)
+    reader = RowReader(key, value)
     generation, state_since_ms = reader.head(_CLASSIC_HEAD)
     return reader.ended(ClassicRow(generation, state_since_ms, reader.text(), reader.text(), reader.text()))
 
@@ -75,20 +75,20 @@ def decode_classic(key: str, value: bytes) -> ClassicRow:
 def encode_member(row: MemberRow) -> bytes:
     parts = [
         _MEMBER_HEAD.pack(FORMAT_VERSION, row.session_timeout_ms, row.rebalance_timeout_ms),
-        _text(row.instance_id),
-        _text(row.client_id),
-        _text(row.client_host),
+        encode_text(row.instance_id),
+        encode_text(row.client_id),
+        encode_text(row.client_host),
         _LENGTH.pack(len(row.protocols)),
     ]
     for name, metadata in row.protocols:
-        parts += (_text(name), _blob(metadata))
-    parts.append(_blob(row.assignment))
+        parts += (encode_text(name), encode_blob(metadata))
+    parts.append(encode_blob(row.assignment))
     return b"".join(parts)
 
 
 def decode_member(key: str, value: bytes) -> MemberRow:
     """Raises Corruption."""
-    reader = _Reader(key, value)
+    reader = RowReader(key, value)
     session_timeout_ms, rebalance_timeout_ms = reader.head(_MEMBER_HEAD)
     instance_id = reader.text()
     client_id, client_host = reader.text() or "", reader.text() or ""
@@ -108,7 +108,7 @@ def encode_offset(committed: CommittedOffset) -> bytes:
 
 def decode_offset(key: str, value: bytes) -> CommittedOffset:
     """Raises Corruption."""
-    reader = _Reader(key, value)
+    reader = RowReader(key, value)
     offset, leader_epoch, commit_ms, expire_ms = reader.head(_OFFSET_HEAD)
     metadata = value[_OFFSET_HEAD.size :]
     try:
@@ -117,18 +117,18 @@ def decode_offset(key: str, value: bytes) -> CommittedOffset:
         raise Corruption(key, _OFFSET_HEAD.size, "the metadata is not UTF-8") from cause
 
 
-def _blob(value: bytes | None) -> bytes:
+def encode_blob(value: bytes | None) -> bytes:
     return _LENGTH.pack(-1) if value is None else _LENGTH.pack(len(value)) + value
 
 
-def _text(value: str | None) -> bytes:
-    return _blob(None if value is None else value.encode())
+def encode_text(value: str | None) -> bytes:
+    return encode_blob(None if value is None else value.encode())
 
 
 RowType = TypeVar("RowType")
 
 
-class _Reader:
+class RowReader:
     """Takes a row apart; every way in which it can be wrong is a Corruption that names the row's key."""
 
     def __init__(self, key: str, value: bytes) -> None:
@@ -156,8 +156,9 @@ class _Reader:
 
     def blob(self) -> bytes | None:
         length = self.length()
-        if length == -1:
-            return None
+        return None if length == -1 else self.raw(length)
+
+    def raw(self, length: int) -> bytes:
         begin, self.position = self.position, self.position + length
         if length < 0 or self.position > len(self.value):
             raise Corruption(self.key, begin, "the row is cut short")

@@ -68,6 +68,10 @@ class Side(ABC):
     @abstractmethod
     def tick(self) -> None: ...
 
+    def configure(self, settings: GroupSettings) -> None:
+        """What runs already keeps the times that it began with."""
+        self.settings = settings
+
     @abstractmethod
     def forget(self) -> RowChanges:
         """Nobody is there: takes the rows away."""

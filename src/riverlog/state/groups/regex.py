@@ -1,0 +1,74 @@
+"""Subscriptions by regular expression: RE2, in linear time, and a topic's whole name has to match.
+
+What an expression matches is resolved once and then kept up by the names that changed, not by all there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+import re2  # type: ignore[import-untyped]
+
+from riverlog.base.limits import kept_text_length_max
+from riverlog.state.groups.topics import TopicsView
+
+_OPTIONS: Final = re2.Options()
+_OPTIONS.log_errors = False
+
+
+def compiled(regex: str) -> Any:
+    """Raises ValueError with the reason."""
+    if len(regex) > kept_text_length_max:
+        raise ValueError(f"a regular expression has at most {kept_text_length_max} characters, not {len(regex)}")
+    try:
+        return re2.compile(regex, _OPTIONS)
+    except re2.error as cause:
+        reason = cause.args[0] if cause.args else ""
+        raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from cause
+
+
+class ResolvedRegexes:
+    """The names that each expression of a group matches. `uses` counts the members of each."""
+
+    def __init__(self, topics: TopicsView) -> None:
+        self._topics = topics
+        self._patterns: dict[str, Any] = {}
+        self._names: dict[str, set[str]] = {}
+        self._uses: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._patterns)
+
+    def use(self, regex: str) -> None:
+        """The expression is known to compile."""
+        self._uses[regex] = self._uses.get(regex, 0) + 1
+        if regex not in self._patterns:
+            pattern = self._patterns[regex] = compiled(regex)
+            self._names[regex] = {name for name in self._topics.by_name if pattern.fullmatch(name)}
+
+    def drop(self, regex: str) -> None:
+        self._uses[regex] -= 1
+        if not self._uses[regex]:
+            del self._uses[regex], self._patterns[regex], self._names[regex]
+
+    def names(self, regex: str) -> Collection[str]:
+        return self._names[regex]
+
+    def matches(self, name: str) -> bool:
+        """Whether somebody subscribes to the topic by expression."""
+        return any(name in names for names in self._names.values())
+
+    def changed(self, name: str) -> bool:
+        """The topic was made or deleted or changed. Whether some expression matches it, or did."""
+        there = name in self._topics.by_name
+        concerned = False
+        for regex, names in self._names.items():
+            if name in names:
+                concerned = True
+                if not there:
+                    names.remove(name)
+            elif there and self._patterns[regex].fullmatch(name):
+                names.add(name)
+                concerned = True
+        return concerned

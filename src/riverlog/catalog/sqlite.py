@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from riverlog.catalog.contract import (
@@ -25,73 +24,24 @@ from riverlog.catalog.contract import (
     Change,
     Changed,
     CommitId,
-    Conflict,
     Lease,
     LeaseLost,
     MaybeCommitted,
     OwnedBy,
-    Row,
     Rows,
     Scope,
     Version,
-    commit_ids_remembered,
 )
-from riverlog.catalog.feed import Feeds, Past, removed_rows_remembered
+from riverlog.catalog.feed import Feeds
+from riverlog.catalog.sqlite_database import Broken, CommitWork, Database, HistoryWork, LoadWork, ScopesWork, Work
 from riverlog.env.executor import Executor
 
-format_version: Final = 1  # docs/formats/catalog.md
 asked_per_transaction_max: Final = 1_000
-
-_SELECT_VERSION: Final = "SELECT version FROM rows WHERE kind = ? AND name = ? AND key = ? AND value IS NOT NULL"
-_UPSERT: Final = (
-    "INSERT INTO rows (kind, name, key, value, version, fed) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, name, key)"
-    " DO UPDATE SET value = excluded.value, version = excluded.version, fed = excluded.fed"
-)
-_DELETE: Final = "DELETE FROM rows WHERE kind = ? AND name = ? AND key = ?"
-_SELECT_SCOPE: Final = "SELECT key, value, version FROM rows WHERE kind = ? AND name = ? AND value IS NOT NULL"
-_SELECT_SCOPES: Final = "SELECT DISTINCT name FROM rows WHERE kind = ? AND value IS NOT NULL ORDER BY name"
-_SELECT_FED: Final = (
-    "SELECT version, kind, name, key, value FROM rows WHERE fed = 1 AND version > ? ORDER BY version, kind, name, key"
-)
-_UNKEEPABLE: Final = (
-    sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError, UnicodeError, OverflowError
-)  # fmt: skip
-
-
-class _Commit(NamedTuple):
-    id: CommitId
-    changes: Sequence[Change]
-    fed: bool
-
-
-class _Load(NamedTuple):
-    scope: Scope
-
-
-class _Scopes(NamedTuple):
-    kind: str
-
-
-class _History(NamedTuple):
-    after: Version
-
-
-_Work = _Commit | _Load | _Scopes | _History
 
 
 class _Asked(NamedTuple):
-    work: _Work
+    work: Work
     answer: asyncio.Future[Any]
-
-
-class _Broken(Exception):
-    """The transaction failed. `fatal`: nothing may be believed any more; `maybe`: it may have become durable."""
-
-    def __init__(self, error: sqlite3.Error, *, maybe: bool) -> None:
-        super().__init__(str(error))
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
-        self.fatal = code & 0xFF != sqlite3.SQLITE_FULL
-        self.maybe = maybe and self.fatal
 
 
 class SqliteCatalog:
@@ -101,11 +51,11 @@ class SqliteCatalog:
         self._path = path
         self._executor = executor
         self._failed = failed
-        self._database = _Database(path)
+        self._database = Database(path)
         self._asked: list[_Asked] = []
         self._running: asyncio.Future[Any] | None = None
         self._closing = False
-        self._feeds = Feeds(lambda after: self._ask(_History(after)))
+        self._feeds = Feeds(lambda after: self._ask(HistoryWork(after)))
 
     @classmethod
     async def open(
@@ -135,17 +85,17 @@ class SqliteCatalog:
         """Nobody else can ask for it."""
 
     async def load(self, scope: Scope) -> Rows:
-        rows: Rows = await self._ask(_Load(scope))
+        rows: Rows = await self._ask(LoadWork(scope))
         return rows
 
     async def scopes(self, kind: str) -> Sequence[Scope]:
-        found: Sequence[Scope] = await self._ask(_Scopes(kind))
+        found: Sequence[Scope] = await self._ask(ScopesWork(kind))
         return found
 
     async def commit(self, id: CommitId, lease: Lease | None, changes: Sequence[Change]) -> Version:
         if lease is not None and lease.epoch != self._database.starts:
             raise LeaseLost(f"the lease of {lease.scope} is of start {lease.epoch}, this is start {self.starts}")
-        version: Version = await self._ask(_Commit(id, changes, lease is None))
+        version: Version = await self._ask(CommitWork(id, changes, lease is None))
         return version
 
     def feed(self, after: Version) -> AsyncIterator[Sequence[Changed]]:
@@ -167,7 +117,7 @@ class SqliteCatalog:
         if self._closing:
             raise CatalogUnavailable("the catalog is closed")
 
-    def _ask(self, work: _Work) -> asyncio.Future[Any]:
+    def _ask(self, work: Work) -> asyncio.Future[Any]:
         self._check_open()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(work, answer))
@@ -201,7 +151,7 @@ class SqliteCatalog:
             self._run()
 
     def _broke(self, asked: Sequence[_Asked], error: BaseException) -> None:
-        fatal, maybe = (error.fatal, error.maybe) if isinstance(error, _Broken) else (True, True)
+        fatal, maybe = (error.fatal, error.maybe) if isinstance(error, Broken) else (True, True)
         message = f"{self._path}: {error}; "
         message += "stop, look at the disk, and start again" if fatal else "make room on the disk and try again"
         if fatal:
@@ -215,148 +165,3 @@ class SqliteCatalog:
         for one in asked:
             if not one.answer.done():
                 one.answer.set_exception(error)
-
-
-class _Database:
-    """The connection and what is known only of it. Used on the executor's thread alone, after `open`."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.starts = 0
-        self.version = 0
-        self.removed = 0  # rows without a value, since the last time that they were counted
-        self.removed_max = removed_rows_remembered
-        self.done: dict[CommitId, Version] = {}
-
-    def open(self) -> None:
-        self.connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        try:
-            self._prepare()
-        except BaseException:
-            self.connection.close()
-            raise
-
-    def _prepare(self) -> None:
-        execute = self.connection.execute
-        execute("PRAGMA journal_mode = WAL")
-        execute("PRAGMA synchronous = FULL")
-        execute("PRAGMA busy_timeout = 0")
-        found = execute("PRAGMA user_version").fetchone()[0]
-        if found > format_version:
-            raise sqlite3.NotSupportedError(f"it has format {found}, this version reads up to {format_version}")
-        execute("BEGIN IMMEDIATE")
-        if found == 0:
-            for statement in _statements():
-                execute(statement)
-            execute(f"PRAGMA user_version = {format_version}")
-            execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('version', 0), ('starts', 0)")
-        execute("DELETE FROM rows WHERE value IS NULL")
-        execute("UPDATE meta SET value = value + 1 WHERE name = 'starts'")
-        meta = dict(execute("SELECT name, value FROM meta").fetchall())
-        execute("COMMIT")
-        self.starts, self.version = meta["starts"], meta["version"]
-
-    def close(self) -> None:
-        self.connection.close()
-
-    def run(self, works: Sequence[_Work], floor: Version) -> tuple[Sequence[Any], Sequence[Changed]]:
-        """The outcomes in order, an exception where one was refused, and what is to be told. One transaction, where
-        there is something to commit. Raises _Broken: nothing of all this was done."""
-        if not any(isinstance(work, _Commit) for work in works):
-            try:
-                return [self._read(work) for work in works], []
-            except sqlite3.Error as error:
-                raise _Broken(error, maybe=False) from error
-        before, ended = self.version, False
-        told: list[Changed] = []
-        new: dict[CommitId, Version] = {}
-        try:
-            self.connection.execute("BEGIN IMMEDIATE")
-            outcomes = [
-                self._commit(work, new, told) if isinstance(work, _Commit) else self._read(work) for work in works
-            ]
-            self.connection.execute("UPDATE meta SET value = ? WHERE name = 'version'", (self.version,))
-            self._forget_removed(told, floor)
-            ended = True
-            self.connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self.version = before
-            self._roll_back()
-            raise _Broken(error, maybe=ended) from error
-        self._remember(new)
-        return outcomes, told
-
-    def _forget_removed(self, told: Sequence[Changed], floor: Version) -> None:
-        self.removed += sum(changed.value is None for changed in told)
-        if self.removed > self.removed_max:
-            self.connection.execute("DELETE FROM rows WHERE value IS NULL AND version <= ?", (floor,))
-            self.removed = self.connection.execute("SELECT count(*) FROM rows WHERE value IS NULL").fetchone()[0]
-            self.removed_max = self.removed + removed_rows_remembered
-
-    def _remember(self, new: dict[CommitId, Version]) -> None:
-        self.done.update(new)
-        while len(self.done) > commit_ids_remembered:
-            del self.done[next(iter(self.done))]
-
-    def _roll_back(self) -> None:
-        try:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            pass  # the transaction's own error is what is told
-
-    def _commit(
-        self, commit: _Commit, new: dict[CommitId, Version], told: list[Changed]
-    ) -> Version | Exception:
-        """Refuses with Conflict. A change that SQLite itself cannot take (too large, not text) refuses only its
-        commit."""
-        if (known := self.done.get(commit.id) or new.get(commit.id)) is not None:
-            return known
-        execute = self.connection.execute
-        for change in commit.changes:
-            if change.expected is not None:
-                row = execute(_SELECT_VERSION, (*change.scope, change.key)).fetchone()
-                if (row[0] if row is not None else 0) != change.expected:
-                    found = f"version {row[0]}" if row is not None else "none"
-                    return Conflict(
-                        f"row {change.key} of {change.scope}: expected version {change.expected}, is {found}"
-                    )
-        version = Version(self.version + 1)
-        execute("SAVEPOINT one")
-        try:
-            for change in commit.changes:
-                if change.value is None and not commit.fed:
-                    execute(_DELETE, (*change.scope, change.key))
-                else:
-                    execute(_UPSERT, (*change.scope, change.key, change.value, version, commit.fed))
-        except _UNKEEPABLE as error:
-            execute("ROLLBACK TO one")
-            execute("RELEASE one")
-            return CatalogUnavailable(f"the catalog cannot keep this commit: {error}")
-        execute("RELEASE one")
-        self.version = new[commit.id] = version
-        if commit.fed:
-            told.extend(Changed(version, change.scope, change.key, change.value) for change in commit.changes)
-        return version
-
-    def _read(self, work: _Work) -> Any:
-        execute = self.connection.execute
-        match work:
-            case _Load(scope):
-                return {key: Row(value, Version(version)) for key, value, version in execute(_SELECT_SCOPE, scope)}
-            case _Scopes(kind):
-                return [Scope(kind, name) for (name,) in execute(_SELECT_SCOPES, (kind,))]
-            case _History(after):
-                changes = [
-                    Changed(Version(version), Scope(kind, name), key, value)
-                    for version, kind, name, key, value in execute(_SELECT_FED, (after,))
-                ]
-                return Past(changes, Version(self.version))
-            case _Commit():
-                raise AssertionError("a commit is not read")
-
-
-def _statements() -> list[str]:
-    text = files("riverlog.catalog").joinpath("schema/sqlite.sql").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return [statement for statement in "\n".join(lines).split(";") if statement.strip()]

@@ -19,6 +19,7 @@ from riverlog.base.errors import ErrorKind
 from riverlog.base.ids import PartitionId
 from riverlog.state.transactions.commands import (
     AddResult,
+    Command,
     MarkersWritten,
     Number,
     Producer,
@@ -29,7 +30,7 @@ from riverlog.state.transactions.commands import (
     TransactionState,
     Version,
 )
-from riverlog.state.transactions.effects import Reply, WriteMarkers
+from riverlog.state.transactions.effects import Commit, Effect, Reply, WriteMarkers
 from riverlog.state.transactions.rows import (
     ADD_PREFIX,
     STATE_KEY,
@@ -88,6 +89,12 @@ class WatchedDriver(TransactionDriver):
         super().__init__(settings, holds_commits=True)
         self.model = model
 
+    def send(self, command: Command) -> list[Effect]:
+        effects = super().send(command)
+        if any(isinstance(effect, Commit) and effect.rows.get(STATE_KEY, b"") is None for effect in effects):
+            self.model.expired = True
+        return effects
+
     def _store(self, rows: Rows) -> None:
         super()._store(rows)
         self.model.see_rows(rows)
@@ -107,6 +114,7 @@ class TransactionHistory(RuleBasedStateMachine):
         self.known: list[Producer] = []
         self.last: Request | None = None
         self.version = Version.EPOCH_BUMPED
+        self.expired = False  # and its rows are not removed yet
 
     # ------------------------------------------------------------------ what is seen
 
@@ -115,11 +123,13 @@ class TransactionHistory(RuleBasedStateMachine):
         if STATE_KEY not in self.driver.rows:
             assert not self.driver.rows, "rows are left of an id that expired"
             self.seen = Seen()
+            self.expired = False
             return
         row = decode_state(STATE_KEY, self.driver.rows[STATE_KEY])
-        if before is not None and row.number < before.number and row.state is TransactionState.EMPTY:
-            assert row.producer.epoch == 0
+        if self.expired and before is not None and row.state is TransactionState.EMPTY and row.producer.epoch == 0:
+            assert row.number in (0, before.number)
             assert row.producer.producer_id > before.producer.producer_id
+            self.expired = False
             self.seen = seen = Seen()
             before = None
         seen.row = row
@@ -322,6 +332,7 @@ class TransactionHistory(RuleBasedStateMachine):
         if delivered_count >= 0 and self.driver.pending:
             self.driver.commit_one(delivered_count)
         self.asked.clear()
+        self.expired = False
         self.driver.reload(away_ms)
 
     def quiet(self) -> None:

@@ -47,6 +47,7 @@ class TransactionLife:
         self.transactional_id = transactional_id
         self.settings = settings
         self._row: StateRow | None = None
+        self._expired_number = Number(0)  # of the last transaction before the id expired
         self._partitions: dict[PartitionId, None] = {}  # of the open transaction, or that have not heard of its end
         self._groups: dict[str, None] = {}
         self._add_keys: list[str] = []  # rows that the end of the transaction removes
@@ -180,8 +181,11 @@ class TransactionLife:
             self._fence(None)
 
     def _expire(self) -> None:
-        if not self._is_due() or self.state is TransactionState.ONGOING:
+        """Numbers go on while the machine lives, for whoever still thinks of the ones before; all that groups kept under
+        those is folded, so another machine may begin anew."""
+        if self._row is None or not self._is_due() or self.state is TransactionState.ONGOING:
             return
+        self._expired_number = self._row.number
         self._row = None
         self._due_ms = None
         rows = dict.fromkeys([STATE_KEY, *self._add_keys])

@@ -115,6 +115,8 @@ class Transaction(TransactionLife):
             case ErrorKind():
                 self._refuse(command, judged)
             case StateRow():
+                if self._row is None:
+                    judged = judged._replace(number=self._expired_number)
                 self._write(judged)
                 self._reply(command.token, ProducerResult(None, judged.producer))
             case Then.FENCE if self._settling is None:

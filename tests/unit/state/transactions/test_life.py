@@ -129,7 +129,10 @@ def test_an_id_that_nobody_uses_expires() -> None:
     assert driver.rows == {}
     assert driver.machine.deadline_ms is None
     assert driver.answers[driver.add(bumped, P0)] == AddResult(ErrorKind.INVALID_PRODUCER_ID_MAPPING)
-    assert driver.new_producer().producer_id != producer.producer_id
+    again = driver.new_producer()
+    assert again.producer_id != producer.producer_id
+    driver.add(again, P0)
+    assert driver.machine.open_number() == 2, "nobody takes it for the transaction before"
 
 
 def test_use_defers_the_expiration() -> None:

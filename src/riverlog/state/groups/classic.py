@@ -23,6 +23,8 @@ from riverlog.state.groups.commands import (
     FetchOffsets,
     GroupSettings,
     GroupState,
+    JoinResult,
+    SyncResult,
     Token,
 )
 from riverlog.state.groups.members import Member
@@ -75,6 +77,28 @@ class ClassicSide(RebalancingGroup):
         self._stored.clear()
         self._reset()
         return rows
+
+    # ------------------------------------------------------------------ coming from and going to the consumer protocol
+
+    def dissolve(self) -> RowChanges:
+        """The members go on in another side: who waits is told to join again."""
+        for member in self.membership:
+            self._answer_join(member, JoinResult(ErrorKind.REBALANCE_IN_PROGRESS, member.member_id))
+            self._answer_sync(member, SyncResult(ErrorKind.REBALANCE_IN_PROGRESS))
+        return dict.fromkeys(self._stored)
+
+    def adopt(self, generation: int, members: Sequence[Member]) -> None:
+        """Consumers that come from another side, at least one; they are called to rebalance."""
+        self.generation = generation
+        self.protocol_type = CONSUMER_PROTOCOL_TYPE
+        for member in members:
+            self.membership.add(member)
+            self._renew(member)
+        self.protocol = self.membership.vote()
+        self._subscribed = self.membership.subscriptions(self.protocol_type, self.protocol)
+        self._enter(GroupState.STABLE)
+        self._store()
+        self._rebalance_or_complete()
 
     # ------------------------------------------------------------------ offsets
 

@@ -248,6 +248,16 @@ class ConsumerCore(Side):
         keys = [prefix + member_id for member_id in self.roster.members for prefix in prefixes]
         return [CONSUMER_KEY, *keys, *(TARGET_PREFIX + member_id for member_id in self.target.of_member)]
 
+    def store_all(self) -> None:
+        """A side that was made of another one: its rows, and the sessions of its members begin."""
+        self.store_group()
+        for member in self.roster:
+            self.store_member(member)
+            self._write({CURRENT_PREFIX + member.member_id: encode_current(member.standing)})
+            self.renew(member)
+        targets = self.target.of_member.items()
+        self._write({TARGET_PREFIX + member_id: encode_target(assignment) for member_id, assignment in targets})
+
     def load(self, rows: Mapping[str, bytes], now: Now) -> None:
         """Raises Corruption."""
         self._now = now

@@ -71,14 +71,14 @@ def decode_subscription(metadata: bytes) -> Subscription:
     return Subscription(topics, user_data, owned, rack_id)
 
 
-def decode_assignment(assignment: bytes) -> Mapping[str, Sequence[int]]:
-    """Raises ValueError. No bytes are no partitions."""
+def decode_assignment(assignment: bytes) -> tuple[Mapping[str, Sequence[int]], bytes]:
+    """The partitions, and what the assignor keeps for itself. No bytes are no partitions. Raises ValueError."""
     if not assignment:
-        return {}
+        return {}, b""
     reader = _Reader(assignment)
     try:
         reader.number(_SHORT)
-        return reader.partitions()
+        return reader.partitions(), reader.raw(reader.number(_INT))
     except error as cause:
         raise ValueError(str(cause)) from cause
 

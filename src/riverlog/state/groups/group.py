@@ -1,7 +1,8 @@
 """The machine of one group id: `step(command, now)` gives the effects.
 
 A group owns its committed offsets and has one side, which owns the members: classic (`classic.py`) or of the consumer
-protocol (`consumer.py`). A group that nobody has joined has an empty classic one. Offsets stay when the side changes.
+protocol (`consumer.py`). A group that nobody has joined has an empty classic one. An empty side gives way to whoever joins,
+a live one where it can (`migration.py`); offsets stay.
 
 Not here: topic names, access, who runs the effects (`broker/coordinator.py`).
 """
@@ -49,6 +50,7 @@ from riverlog.state.groups.consumer import ConsumerSide
 from riverlog.state.groups.consumer_checks import JOINING, check_heartbeat, refused
 from riverlog.state.groups.consumer_rows import CONSUMER_KEY
 from riverlog.state.groups.effects import Commit, Effect, Reply, Schedule
+from riverlog.state.groups.migration import CannotUpgrade, classic_members, upgraded, wants_downgrade
 from riverlog.state.groups.offsets import Offsets
 from riverlog.state.groups.pending import PENDING_PREFIX
 from riverlog.state.groups.rows import OFFSET_PREFIX, decode_offset, partition_of_key
@@ -148,6 +150,8 @@ class Group:
                 self._write(self.offsets.cut(command.partition, command.log_end))
             case _:
                 assert_never(command)
+        if isinstance(self.side, ConsumerSide) and wants_downgrade(self.side):
+            self._downgrade(self.side)
         if self.side.deadline_ms != deadline_ms or isinstance(command, Tick):
             effects.append(Schedule(self.side.deadline_ms))
         return effects
@@ -168,12 +172,33 @@ class Group:
                 return refused(ErrorKind.GROUP_ID_NOT_FOUND, message, beat.member_id)
             if (refusal := check_heartbeat(beat, self.settings)) is not None:
                 return refusal
-            if self.side.member_count or self.side.has_newcomers:
-                return refused(ErrorKind.GROUP_ID_NOT_FOUND, "TODO", beat.member_id)
-            self._forget_members()
-            self._turn(ConsumerSide(self.group_id, self.settings, self._topics))
+            try:
+                self._upgrade(self.side, beat.instance_id)
+            except CannotUpgrade as cause:
+                message = f"group {self.group_id!r} stays a classic one: {cause}"
+                return refused(ErrorKind.GROUP_ID_NOT_FOUND, message, beat.member_id)
         assert isinstance(self.side, ConsumerSide)
         return self.side.consumer_heartbeat(beat)
+
+    def _upgrade(self, classic: ClassicSide, instance_id: str | None) -> None:
+        """Raises CannotUpgrade."""
+        if classic.member_count >= self.settings.consumer_members_max and instance_id not in classic.membership.static:
+            raise CannotUpgrade("it is full")
+        if not classic.member_count:
+            self._write(classic.forget())
+            self._turn(ConsumerSide(self.group_id, self.settings, self._topics))
+            return
+        side = upgraded(classic, self.settings, self._topics)
+        self._write(classic.dissolve())
+        self._turn(side)
+        side.store_all()
+
+    def _downgrade(self, consumer: ConsumerSide) -> None:
+        members = classic_members(consumer, self._topics)
+        self._write(dict.fromkeys(consumer.row_keys()))
+        side = ClassicSide(self.group_id, self.settings)
+        self._turn(side)
+        side.adopt(consumer.group_epoch, members)
 
     def _join(self, join: Join) -> None:
         if isinstance(self.side, ConsumerSide) and not self.side.member_count:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, ProducerId
@@ -21,7 +21,7 @@ from riverlog.broker.telemetry import TransactionCounters
 from riverlog.catalog.contract import Catalog
 from riverlog.env.clock import Clock, Now
 from riverlog.env.entropy import Entropy
-from riverlog.state.transactions.commands import MarkersWritten, Settled, Tick, Token, TransactionSettings
+from riverlog.state.transactions.commands import MarkersWritten, Number, Settled, Tick, Token, TransactionSettings
 from riverlog.state.transactions.effects import MakeDurable, WriteMarkers
 from riverlog.state.transactions.machine import Transaction
 from riverlog.storage.contract import Appended, EndMarker, Isolation, LogEngine, Refused
@@ -33,6 +33,13 @@ marker_retry_pause_ms_min: Final = 20
 marker_retry_pause_ms_max: Final = 1_000
 
 TransactionRunner: TypeAlias = MachineRunner[Transaction]
+
+
+class Admitted(NamedTuple):
+    """Partitions whose Add was answered, so that they are durably in transaction `number`."""
+
+    number: Number
+    partitions: set[PartitionId]
 
 
 class PendingOffsets(Protocol):
@@ -62,9 +69,18 @@ class TransactionMachines(Machines[Transaction]):
         self._engine = engine
         self._groups = groups
         self._counters = counters
+        self.admitted: dict[str, Admitted] = {}  # by transactional id; goes with the machine
 
     def token(self) -> Token:
         return Token(self.next_token())
+
+    def _release(self, runner: TransactionRunner) -> None:
+        super()._release(runner)
+        self.admitted.pop(runner.name, None)
+
+    def _forget(self, runner: TransactionRunner) -> None:
+        super()._forget(runner)
+        self.admitted.pop(runner.name, None)
 
     def _tick(self, runner: TransactionRunner) -> None:
         was_open = runner.machine.open_number() is not None
@@ -95,6 +111,9 @@ class TransactionMachines(Machines[Transaction]):
         except RiverlogError as refusal:
             log.warning("what %s has written cannot be made durable: %s", runner.what, refusal.message)
             error = refusal.kind
+        except Exception:
+            log.exception("what %s has written cannot be made durable", runner.what)
+            error = ErrorKind.INTERNAL
         self.tell(runner, Settled(effect.number, error))
 
     async def _reach_the_ends(self, partitions: Sequence[PartitionId]) -> None:
@@ -156,6 +175,9 @@ class TransactionMachines(Machines[Transaction]):
             return await self._engine.end_transactions(markers)
         except RiverlogError as refusal:
             return [Refused(refusal)] * len(markers)
+        except Exception:
+            log.exception("the end of %s cannot be written", runner.what)
+            return [Refused(RiverlogError(ErrorKind.INTERNAL, "an internal error, logged above"))] * len(markers)
 
     async def _tell_group(self, runner: TransactionRunner, effect: WriteMarkers, group_id: str) -> None:
         pause_ms = marker_retry_pause_ms_min
@@ -168,6 +190,8 @@ class TransactionMachines(Machines[Transaction]):
                 if self._closed:
                     return
                 log.warning("the end of %s waits for group %r: %s", runner.what, group_id, refusal.message)
+            except Exception:
+                log.exception("the end of %s waits for group %r", runner.what, group_id)
             pause_ms = await self._pause(pause_ms)
 
     async def _pause(self, pause_ms: int) -> int:

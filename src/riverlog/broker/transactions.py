@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import re2  # type: ignore[import-untyped]
 
@@ -25,7 +25,7 @@ from riverlog.broker.group_requests import KnownTopics, MemberAsked, TopicCommit
 from riverlog.broker.producer_ids import ProducerIds
 from riverlog.broker.settings import BrokerSettings
 from riverlog.broker.telemetry import TransactionCounters
-from riverlog.broker.transaction_machines import PendingOffsets, TransactionMachines
+from riverlog.broker.transaction_machines import Admitted, PendingOffsets, TransactionMachines
 from riverlog.broker.transaction_requests import Described, Listed, refused
 from riverlog.catalog.contract import Catalog, CatalogUnavailable
 from riverlog.env.clock import Clock
@@ -76,13 +76,6 @@ class Groups(PendingOffsets, Protocol):
     ) -> Sequence[Sequence[ErrorKind | None]]: ...
 
 
-class _Admitted(NamedTuple):
-    """Partitions whose Add was answered, so that they are durably in transaction `number`."""
-
-    number: Number
-    partitions: set[PartitionId]
-
-
 class Transactions:
     def __init__(
         self,
@@ -110,7 +103,6 @@ class Transactions:
         self._clock = clock
         self._access = access
         self._machines = TransactionMachines(self.settings, catalog, engine, groups, clock, entropy, counters)
-        self._admitted: dict[str, _Admitted] = {}  # by transactional id
 
     # ------------------------------------------------------------------ life
 
@@ -134,7 +126,6 @@ class Transactions:
         result: ProducerResult = await self._machines.ask(transactional_id, init, token)
         if result.error is not None:
             raise refused(result.error, transactional_id)
-        self._admitted.pop(transactional_id, None)
         return result.producer
 
     async def add_partitions(
@@ -168,9 +159,9 @@ class Transactions:
         result = await self._ask_add(
             transactional_id, command if verify_only else Add(*command[:2], version, partitions)
         )
-        admitted = self._admitted.get(transactional_id)
+        admitted = self._machines.admitted.get(transactional_id)
         if admitted is None or admitted.number < result.number:
-            admitted = self._admitted[transactional_id] = _Admitted(result.number, set())
+            admitted = self._machines.admitted[transactional_id] = Admitted(result.number, set())
         if admitted.number == result.number:
             errors = result.errors or [None] * len(partitions)
             admitted.partitions.update(
@@ -180,7 +171,7 @@ class Transactions:
 
     def admits(self, transactional_id: str, producer: Producer, partition: PartitionId) -> bool:
         """Whether a batch of the producer for that partition may be appended in this turn of the loop."""
-        admitted = self._admitted.get(transactional_id)
+        admitted = self._machines.admitted.get(transactional_id)
         if admitted is None or partition not in admitted.partitions:
             return False
         runner = self._machines.runners.get(transactional_id)

@@ -71,6 +71,7 @@ def _families(broker: Broker, request_name: Callable[[int], str]) -> Iterator[Fa
     yield from _topics(broker)
     yield from _logs(broker)
     yield from _groups(broker)
+    yield from _transactions(broker)
     yield from _engine(broker)
 
 
@@ -111,6 +112,22 @@ def _topics(broker: Broker) -> Iterator[Family]:
     for name, attribute, text in TOPIC_FAMILIES:
         samples = [Sample({"topic": topic}, getattr(one, attribute)) for topic, one in counted]
         yield Family(f"kafka_server_brokertopicmetrics_{name}", "counter", text, samples)
+
+
+def _transactions(broker: Broker) -> Iterator[Family]:
+    counters = broker.telemetry.transactions
+    yield Family(
+        "riverlog_transactions_open", "gauge", "Transactions that are open now.",
+        [Sample({}, broker.transactions.open_count())],
+    )  # fmt: skip
+    yield Family(
+        "riverlog_transactions_total", "counter", "Transactions that were decided since the start, by outcome.",
+        [Sample({"outcome": "committed"}, counters.committed), Sample({"outcome": "aborted"}, counters.aborted)],
+    )  # fmt: skip
+    yield Family(
+        "riverlog_transactions_timed_out_total", "counter", "Transactions that were aborted for their time-out.",
+        [Sample({}, counters.timed_out)],
+    )  # fmt: skip
 
 
 def _logs(broker: Broker) -> Iterator[Family]:

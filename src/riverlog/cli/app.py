@@ -7,27 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
 from riverlog import __version__
 from riverlog.cli.client import DEFAULT_BOOTSTRAP
+from riverlog.cli.coordination import group_app
 from riverlog.cli.errors import WRONG_USE, guarded, say
+from riverlog.cli.options import Bootstrap, Json, option, some
 from riverlog.cli.serve import ServeArguments
 from riverlog.cli.serve import serve as run_server
-
-Bootstrap = Annotated[
-    str,
-    Parameter(name=["--bootstrap-server", "-b"], env_var="RIVERLOG_BOOTSTRAP", help="The broker, HOST:PORT."),
-]
-Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON for programs.")]
-Names = Annotated[tuple[str, ...], Parameter(negative="")]
-
-
-def _option(*names: str, help: str, **more: Any) -> Parameter:
-    return Parameter(name=list(names), help=help, negative="", show_default=False, **more)
-
 
 app = App(
     name="riverlog",
@@ -36,7 +26,6 @@ app = App(
     result_action="return_value",
 )
 topic_app = App(name="topic", help="Make, list, describe, alter and delete topics.")
-group_app = App(name="group", help="List, describe, delete and reset consumer groups.")
 app.command(topic_app)
 app.command(group_app)
 
@@ -71,22 +60,22 @@ def _command_of(tokens: Sequence[str]) -> list[str]:
 def serve(
     *,
     data_dir: Annotated[
-        str | None, _option("--data-dir", help="Keep everything here [default: ./riverlog-data].")
+        str | None, option("--data-dir", help="Keep everything here [default: ./riverlog-data].")
     ] = None,
     kafka: Annotated[
         str | None,
-        _option("--kafka", help="Listen for Kafka clients at HOST:PORT [default: 127.0.0.1:9092]. Port 0: a free one."),
+        option("--kafka", help="Listen for Kafka clients at HOST:PORT [default: 127.0.0.1:9092]. Port 0: a free one."),
     ] = None,
     advertise: Annotated[
-        str | None, _option("--advertise", help="Tell clients HOST:PORT [default: the address that they came in by].")
+        str | None, option("--advertise", help="Tell clients HOST:PORT [default: the address that they came in by].")
     ] = None,
     http: Annotated[
-        str | None, _option("--http", help="Serve /metrics and /healthz at HOST:PORT [default: 127.0.0.1:9080].")
+        str | None, option("--http", help="Serve /metrics and /healthz at HOST:PORT [default: 127.0.0.1:9080].")
     ] = None,
-    config: Annotated[str | None, _option("--config", help="A file in the form of Kafka's server.properties.")] = None,
-    set: Annotated[tuple[str, ...], _option("--set", help="One setting: key=value, may be given again.")] = (),
+    config: Annotated[str | None, option("--config", help="A file in the form of Kafka's server.properties.")] = None,
+    set: Annotated[tuple[str, ...], option("--set", help="One setting: key=value, may be given again.")] = (),
     insecure: Annotated[
-        bool, _option("--insecure", help="Allow listening where other machines can connect, without TLS and passwords.")
+        bool, option("--insecure", help="Allow listening where other machines can connect, without TLS and passwords.")
     ] = False,
     json: Json = False,
 ) -> int:
@@ -109,13 +98,13 @@ def serve(
 def topic_create(
     *names: Annotated[str, Parameter(name="NAME", help="The new topics.")],
     partitions: Annotated[
-        int | None, _option("--partitions", "-p", help="How many partitions [default: the broker's num.partitions].")
+        int | None, option("--partitions", "-p", help="How many partitions [default: the broker's num.partitions].")
     ] = None,
     replicas: Annotated[
-        int | None, _option("--replicas", "-r", help="How many replicas [default: the broker's].")
+        int | None, option("--replicas", "-r", help="How many replicas [default: the broker's].")
     ] = None,
     config: Annotated[
-        tuple[str, ...], _option("--config", "-c", help="A configuration: key=value, may be given again.")
+        tuple[str, ...], option("--config", "-c", help="A configuration: key=value, may be given again.")
     ] = (),
     bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
     json: Json = False,
@@ -123,13 +112,13 @@ def topic_create(
     """Make topics."""
     from riverlog.cli import topics
 
-    return topics.create(_some(names, "topic"), partitions, replicas, config, bootstrap_server, json)
+    return topics.create(some(names, "topic"), partitions, replicas, config, bootstrap_server, json)
 
 
 @topic_app.command(name="list")
 def topic_list(
     *,
-    internal: Annotated[bool, _option("--internal", help="Also those whose names begin with two underscores.")] = False,
+    internal: Annotated[bool, option("--internal", help="Also those whose names begin with two underscores.")] = False,
     bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
     json: Json = False,
 ) -> int:
@@ -148,7 +137,7 @@ def topic_describe(
     """Partitions with their first and end offsets, and the configurations that somebody has set."""
     from riverlog.cli import topics
 
-    return topics.describe(_some(names, "topic"), bootstrap_server, json)
+    return topics.describe(some(names, "topic"), bootstrap_server, json)
 
 
 @topic_app.command(name="alter")
@@ -156,13 +145,11 @@ def topic_alter(
     name: str,
     /,
     *,
-    partitions: Annotated[int | None, _option("--partitions", "-p", help="So many partitions; never fewer.")] = None,
+    partitions: Annotated[int | None, option("--partitions", "-p", help="So many partitions; never fewer.")] = None,
     config: Annotated[
-        tuple[str, ...], _option("--config", "-c", help="Set a configuration: key=value, may be given again.")
+        tuple[str, ...], option("--config", "-c", help="Set a configuration: key=value, may be given again.")
     ] = (),
-    unset: Annotated[
-        tuple[str, ...], _option("--unset", help="Back to the broker's default, may be given again.")
-    ] = (),
+    unset: Annotated[tuple[str, ...], option("--unset", help="Back to the broker's default, may be given again.")] = (),
     bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
     json: Json = False,
 ) -> int:
@@ -181,7 +168,7 @@ def topic_delete(
     """Delete topics with all their records."""
     from riverlog.cli import topics
 
-    return topics.delete(_some(names, "topic"), bootstrap_server, json)
+    return topics.delete(some(names, "topic"), bootstrap_server, json)
 
 
 @app.command
@@ -192,16 +179,14 @@ def produce(
     *,
     separator: Annotated[
         str | None,
-        _option("--key-separator", "-K", help="Split key and value at the first of these.", allow_leading_hyphen=True),
+        option("--key-separator", "-K", help="Split key and value at the first of these.", allow_leading_hyphen=True),
     ] = None,
-    partition: Annotated[
-        int | None, _option("--partition", "-p", help="Into this partition [default: by key].")
-    ] = None,
+    partition: Annotated[int | None, option("--partition", "-p", help="Into this partition [default: by key].")] = None,
     compression: Annotated[
-        str, _option("--compression", "-z", help="gzip, snappy, lz4, zstd, or none [default].")
+        str, option("--compression", "-z", help="gzip, snappy, lz4, zstd, or none [default].")
     ] = "none",
     bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
-    json: Annotated[bool, _option("--json", help="Lines are records as `consume --json` prints them.")] = False,
+    json: Annotated[bool, option("--json", help="Lines are records as `consume --json` prints them.")] = False,
 ) -> int:
     """Each line of a file becomes a record, acknowledged by the broker (acks=all, idempotent)."""
     from riverlog.cli.produce import produce as run
@@ -216,19 +201,19 @@ def consume(
     *,
     start: Annotated[
         str | None,
-        _option(
+        option(
             "--from",
             help="earliest, latest, an offset, -N (the last N of each partition), or a time: 2013-01-01T10:00:00Z, "
             "@MILLISECONDS, or an age (90s, 15m, 2h, 7d) [default: earliest, or where the group is].",
             allow_leading_hyphen=True,
         ),
     ] = None,
-    group: Annotated[str | None, _option("--group", "-g", help="Read as a member of this group, and commit.")] = None,
-    count: Annotated[int | None, _option("--count", "-n", help="End after so many records.")] = None,
-    to_end: Annotated[bool, _option("--exit", "-e", help="End at the end that is seen at the start.")] = False,
+    group: Annotated[str | None, option("--group", "-g", help="Read as a member of this group, and commit.")] = None,
+    count: Annotated[int | None, option("--count", "-n", help="End after so many records.")] = None,
+    to_end: Annotated[bool, option("--exit", "-e", help="End at the end that is seen at the start.")] = False,
     separator: Annotated[
         str | None,
-        _option(
+        option(
             "--key-separator", "-K", help="Print keys too, with this between key and value.", allow_leading_hyphen=True
         ),
     ] = None,
@@ -247,70 +232,13 @@ def consume(
     )  # fmt: skip
 
 
-@group_app.command(name="list")
-def group_list(*, bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP, json: Json = False) -> int:
-    """What groups there are."""
-    from riverlog.cli import groups
-
-    return groups.show_all(bootstrap_server, json)
-
-
-@group_app.command(name="describe")
-def group_describe(
-    *names: Annotated[str, Parameter(name="GROUP")],
-    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
-    json: Json = False,
-) -> int:
-    """Where groups are, how far behind, and who reads what."""
-    from riverlog.cli import groups
-
-    return groups.describe(_some(names, "group"), bootstrap_server, json)
-
-
-@group_app.command(name="delete")
-def group_delete(
-    *names: Annotated[str, Parameter(name="GROUP")],
-    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
-    json: Json = False,
-) -> int:
-    """Delete groups without members, and their offsets."""
-    from riverlog.cli import groups
-
-    return groups.delete(_some(names, "group"), bootstrap_server, json)
-
-
-@group_app.command(name="reset")
-def group_reset(
-    group: str,
-    /,
-    *,
-    to: Annotated[
-        str,
-        _option(
-            "--to", help="As consume's --from: earliest, latest, an offset, -N or a time.", allow_leading_hyphen=True
-        ),
-    ],
-    topic: Annotated[
-        tuple[str, ...],
-        _option("--topic", "-t", help="Only these topics [default: all that the group has offsets in]."),
-    ] = (),
-    execute: Annotated[bool, _option("--execute", help="Do it; without this the plan is printed.")] = False,
-    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
-    json: Json = False,
-) -> int:
-    """Set a group without members elsewhere."""
-    from riverlog.cli import groups
-
-    return groups.reset(group, to, topic, execute, bootstrap_server, json)
-
-
 @app.command
 def dump(
     file: str,
     /,
     *,
-    records: Annotated[bool, _option("--records", help="Of a segment also every record.")] = False,
-    json: Annotated[bool, _option("--json", help="A line of JSON for each entry.")] = False,
+    records: Annotated[bool, option("--records", help="Of a segment also every record.")] = False,
+    json: Annotated[bool, option("--json", help="A line of JSON for each entry.")] = False,
 ) -> int:
     """Any file of a data directory as text: segments with their batches, indexes, snapshots, checkpoints."""
     from riverlog.cli import files
@@ -331,11 +259,11 @@ def repair(
     directory: str,
     /,
     *,
-    topic: Annotated[str | None, _option("--topic", "-t", help="Only this topic.")] = None,
-    partition: Annotated[int | None, _option("--partition", "-p", help="Only this partition of it.")] = None,
-    truncate: Annotated[bool, _option("--truncate", help="Drop what is damaged and everything behind it.")] = False,
-    skip: Annotated[bool, _option("--skip", help="Drop what is damaged, keep what is behind it.")] = False,
-    dry_run: Annotated[bool, _option("--dry-run", help="Say what would be dropped; do nothing.")] = False,
+    topic: Annotated[str | None, option("--topic", "-t", help="Only this topic.")] = None,
+    partition: Annotated[int | None, option("--partition", "-p", help="Only this partition of it.")] = None,
+    truncate: Annotated[bool, option("--truncate", help="Drop what is damaged and everything behind it.")] = False,
+    skip: Annotated[bool, option("--skip", help="Drop what is damaged, keep what is behind it.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", help="Say what would be dropped; do nothing.")] = False,
     json: Json = False,
 ) -> int:
     """Repair damaged partitions of a stopped directory, when told how; what is dropped is saved beside."""
@@ -347,24 +275,18 @@ def repair(
 @app.command
 def simulate(
     *,
-    seed: Annotated[int | None, _option("--seed", help="One history.")] = None,
-    seeds: Annotated[str | None, _option("--seeds", help="Many: A..B, both of them.")] = None,
-    steps: Annotated[int, _option("--steps", help="How much is done in each [default: 60].")] = 60,
-    verbose: Annotated[bool, _option("--verbose", help="Print every event.")] = False,
+    seed: Annotated[int | None, option("--seed", help="One history.")] = None,
+    seeds: Annotated[str | None, option("--seeds", help="Many: A..B, both of them.")] = None,
+    steps: Annotated[int, option("--steps", help="How much is done in each [default: 60].")] = 60,
+    transactions: Annotated[
+        bool, option("--transactions", help="A whole broker, and clients in transactions.")
+    ] = False,
+    verbose: Annotated[bool, option("--verbose", help="Print every event.")] = False,
 ) -> int:
     """Run the log engine on a simulated machine that crashes, and check every promise. For those who change it."""
     from riverlog.cli import simulate
 
-    return simulate.simulate(seed, seeds, steps, verbose)
-
-
-def _some(names: tuple[str, ...], what: str) -> tuple[str, ...]:
-    """Raises CommandError where nothing was named."""
-    if not names:
-        from riverlog.cli.errors import CommandError
-
-        raise CommandError(f"name at least one {what}", WRONG_USE)
-    return names
+    return simulate.simulate(seed, seeds, steps, verbose, transactions)
 
 
 if __name__ == "__main__":

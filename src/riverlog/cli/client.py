@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -98,9 +98,16 @@ def explain(error: Any, bootstrap: str) -> str:
     return f"{said}: {advice}" if advice else said
 
 
-def each_done(futures: Mapping[str, Any], what: str, bootstrap: str, *, json: bool) -> None:
+def each_done(
+    futures: Mapping[str, Any],
+    what: str,
+    bootstrap: str,
+    *,
+    json: bool,
+    reason: Callable[[str, Any], str | None] = lambda name, error: None,
+) -> None:
     """Waits for every future and tells of each that is done (`what`: "created topic"). Raises CommandError that names the
-    ones that failed, once all have been waited for."""
+    ones that failed, once all have been waited for; `reason` may know more than the error (a KafkaError) of a name."""
     from confluent_kafka import KafkaException
 
     failed = []
@@ -109,7 +116,7 @@ def each_done(futures: Mapping[str, Any], what: str, bootstrap: str, *, json: bo
         try:
             future.result()
         except KafkaException as error:
-            failed.append(f"{name}: {explain(error.args[0], bootstrap)}")
+            failed.append(f"{name}: {reason(name, error.args[0]) or explain(error.args[0], bootstrap)}")
         else:
             done.append(name)
     verb, _, kind = what.partition(" ")

@@ -66,3 +66,10 @@ def parse_place(text: str, now_ms: int) -> Place:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return AtTime(max(0, round(moment.timestamp() * 1000)))
+
+
+def parse_shift(text: str) -> int:
+    """So many records on, or back where it is below zero. Raises ValueError that says what to give."""
+    if re.fullmatch(r"[+-]?\d{1,19}", text.strip()) and abs(shift := int(text)) <= INT64_MAX:
+        return shift
+    raise ValueError(f"{text!r} is no number of records: give N to go on, -N to go back")

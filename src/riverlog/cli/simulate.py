@@ -13,7 +13,7 @@ from riverlog.cli.errors import WRONG_USE, CommandError
 SIMULATOR = "riverlog.testing.simulation.command"
 
 
-def simulate(seed: int | None, seeds: str | None, steps: int, verbose: bool) -> int:
+def simulate(seed: int | None, seeds: str | None, steps: int, verbose: bool, transactions: bool = False) -> int:
     """The exit code. Raises CommandError where it is not said what to run."""
     command = import_module(SIMULATOR)
     if (seed is None) == (seeds is None):
@@ -24,5 +24,5 @@ def simulate(seed: int | None, seeds: str | None, steps: int, verbose: bool) -> 
         chosen = range(seed, seed + 1) if seed is not None else command.parse_seeds(seeds)
     except ValueError as error:
         raise CommandError(str(error), WRONG_USE) from None
-    status: int = command.run_seeds(chosen, steps, verbose=verbose)
+    status: int = command.run_seeds(chosen, steps, verbose=verbose, transactions=transactions)
     return status

@@ -12,7 +12,7 @@ from tests.unit.cli.conftest import Run
 COMMANDS = {
     "": {"serve", "topic", "produce", "consume", "group", "dump", "verify", "simulate"},
     "topic": {"create", "list", "describe", "alter", "delete"},
-    "group": {"list", "describe", "delete", "reset"},
+    "group": {"list", "describe", "delete", "delete-offsets", "reset"},
 }
 
 
@@ -36,7 +36,8 @@ def test_version(tokens: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command", ["topic create x", "topic list", "topic describe x", "topic alter x -p 2", "topic delete x", "produce x",
-                "consume x", "group list", "group describe x", "group delete x", "group reset x --to 1"],
+                "consume x", "group list", "group describe x", "group delete x", "group reset x --to 1",
+                "group delete-offsets x -t y"],
 )  # fmt: skip
 def test_every_command_says_where_no_broker_is_and_takes_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli([*command.split(), "--json", "-b", "127.0.0.1:1"]) == 1

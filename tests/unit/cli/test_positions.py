@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from riverlog.cli.positions import At, AtTime, BeforeEnd, Earliest, Latest, Place, parse_place
+from riverlog.cli.positions import At, AtTime, BeforeEnd, Earliest, Latest, Place, parse_place, parse_shift
 
 NOW_MS = 1_700_000_000_000
 
@@ -39,3 +39,14 @@ def test_places(text: str, place: Place) -> None:
 def test_what_is_no_place_says_what_to_give(text: str) -> None:
     with pytest.raises(ValueError, match="is no place in a log: give earliest"):
         parse_place(text, NOW_MS)
+
+
+@pytest.mark.parametrize(("text", "records"), [("5", 5), ("+5", 5), ("-5", -5), ("0", 0), (" -1 ", -1)])
+def test_shifts(text: str, records: int) -> None:
+    assert parse_shift(text) == records
+
+
+@pytest.mark.parametrize("text", ["", "1h", "1.5", "--5", "9" * 19, "9" * 30])
+def test_what_is_no_shift_says_what_to_give(text: str) -> None:
+    with pytest.raises(ValueError, match="is no number of records: give N to go on, -N to go back"):
+        parse_shift(text)

@@ -1,0 +1,98 @@
+"""The commands `riverlog group …`: names, options and help. What they do is in the modules that they import when they run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from riverlog.cli.client import DEFAULT_BOOTSTRAP
+from riverlog.cli.options import Bootstrap, Json, option, some
+
+group_app = App(name="group", help="List, describe, delete and reset consumer groups.")
+
+
+@group_app.command(name="list")
+def group_list(*, bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP, json: Json = False) -> int:
+    """What groups there are, and how far behind they are."""
+    from riverlog.cli import groups
+
+    return groups.show_all(bootstrap_server, json)
+
+
+@group_app.command(name="describe")
+def group_describe(
+    *names: Annotated[str, Parameter(name="GROUP")],
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    json: Json = False,
+) -> int:
+    """Where groups are, how far behind, and who reads what."""
+    from riverlog.cli import groups
+
+    return groups.describe(some(names, "group"), bootstrap_server, json)
+
+
+@group_app.command(name="delete")
+def group_delete(
+    *names: Annotated[str, Parameter(name="GROUP")],
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    json: Json = False,
+) -> int:
+    """Delete groups without members, and their offsets."""
+    from riverlog.cli import groups
+
+    return groups.delete(some(names, "group"), bootstrap_server, json)
+
+
+@group_app.command(name="delete-offsets")
+def group_delete_offsets(
+    group: str,
+    /,
+    *,
+    topic: Annotated[tuple[str, ...], option("--topic", "-t", help="Of this topic, may be given again.")],
+    partition: Annotated[
+        tuple[int, ...], option("--partition", "-p", help="Only of this partition, may be given again.")
+    ] = (),
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    json: Json = False,
+) -> int:
+    """Delete what a group has committed in topics that none of its members reads."""
+    from riverlog.cli import groups
+
+    return groups.delete_offsets(group, topic, partition, bootstrap_server, json)
+
+
+@group_app.command(name="reset")
+def group_reset(
+    group: str,
+    /,
+    *,
+    to: Annotated[
+        str | None,
+        option(
+            "--to", help="As consume's --from: earliest, latest, an offset, -N or a time.", allow_leading_hyphen=True
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        option("--by", help="So many records on from where the group is; -N: back.", allow_leading_hyphen=True),
+    ] = None,
+    topic: Annotated[
+        tuple[str, ...],
+        option("--topic", "-t", help="Only these topics [default: all that the group has offsets in]."),
+    ] = (),
+    partition: Annotated[
+        tuple[int, ...], option("--partition", "-p", help="Only these partitions of the one topic.")
+    ] = (),
+    clamp: Annotated[
+        bool, option("--clamp", help="Take the nearest offset that there is, where one is out of range.")
+    ] = False,
+    execute: Annotated[bool, option("--execute", help="Do it; without this the plan is printed.")] = False,
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    json: Json = False,
+) -> int:
+    """Set a group without members elsewhere."""
+    from riverlog.cli import resets
+
+    wanted = resets.Wanted(group, to, by, topic, partition, clamp, execute)
+    return resets.reset(wanted, bootstrap_server, json)

@@ -21,13 +21,15 @@ MAGIC: Final = b"RIVERCKP"
 VERSION: Final = 2
 CLEAN: Final = 1  # flag: written by a clean stop, nothing came after it
 
-COMPACTED: Final = 1  # flag of a segment
+COMPACTED: Final = 1  # flags of a segment
+ABORTED: Final = 2  # it has a transaction index
 
 _ACTIVE: Final = 1  # flags of a partition
 _SNAPSHOT: Final = 2
 _METADATA_SUM: Final = 4
 _EPOCHS_SUM: Final = 8
 _SNAPSHOT_SUM: Final = 16
+_ABORTED_SHIFT: Final = 8  # above the flags: how many aborted transactions the active segment has
 
 _HEADER: Final = Struct(">8sHHQII")  # magic, version, flags, generation, partitions, segments
 _PARTITION: Final = Struct(">16siiqqqqqIIqqqqqIII")
@@ -70,6 +72,7 @@ class ActiveMark(NamedTuple):
     max_timestamp: int  # -1: no batch has one
     max_timestamp_offset: Offset
     bytes_since_entry: int  # of the offset index
+    aborted: int = 0  # entries of its transaction index
 
 
 class FileChecksums(NamedTuple):
@@ -151,6 +154,8 @@ def _partition_row(mark: PartitionMark) -> bytes:
         flags |= _EPOCHS_SUM
     if snapshot_sum is not None:
         flags |= _SNAPSHOT_SUM
+    if active is not None:
+        flags |= active.aborted << _ABORTED_SHIFT
     return _PARTITION.pack(
         topic_id,
         index,
@@ -162,7 +167,7 @@ def _partition_row(mark: PartitionMark) -> bytes:
         cleaned,
         len(segments),
         flags,
-        *(active if active is not None else _NO_ACTIVE),
+        *(active[:5] if active is not None else _NO_ACTIVE),
         metadata or 0,
         epochs or 0,
         snapshot_sum or 0,
@@ -267,7 +272,7 @@ def _partitions(partition_rows: Iterable[tuple[Any, ...]], segments: Iterator[Se
             position,
             sealed,
             cleaned,
-            ActiveMark._make(row[10:15]) if flags & _ACTIVE else None,
+            ActiveMark._make((*row[10:15], flags >> _ABORTED_SHIFT)) if flags & _ACTIVE else None,
             bool(flags & _SNAPSHOT),
             sums,
         )

@@ -1,7 +1,7 @@
 """The aborted transactions of one segment: 34-byte entries, version 0 as Kafka's. See
 docs/formats/transaction-index.md.
 
-Invariant: last offsets ascend. Filled when transactions come; a segment without aborted transactions has no such file.
+Invariant: last offsets ascend. A segment without aborted transactions has no such file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ assert TXN_ENTRY.size == ENTRY_BYTES
 
 
 class AbortedEntry(NamedTuple):
-    """`last_offset` is the abort marker's; `last_stable_offset` is that of the moment when the marker was written."""
+    """`last_offset` is the abort marker's; `last_stable_offset` is where the first of the transactions began that were open
+    when it was written, else the offset behind it."""
 
     producer_id: ProducerId
     first_offset: Offset
@@ -46,6 +47,8 @@ def decode(data: bytes | bytearray | memoryview) -> list[AbortedEntry]:
             raise FormatError(at * ENTRY_BYTES, f"aborted transaction of version {version}, known is {VERSION}")
         if not 0 <= first <= last or last <= before:
             raise FormatError(at * ENTRY_BYTES, f"aborted transaction {first} to {last} does not ascend")
+        if not 0 <= stable <= last + 1:
+            raise FormatError(at * ENTRY_BYTES, f"aborted transaction {first} to {last}: last stable offset {stable}")
         entries.append(AbortedEntry(ProducerId(producer_id), Offset(first), Offset(last), Offset(stable)))
         before = last
     return entries

@@ -233,8 +233,8 @@ class Catchup:
         if not self.turns.is_idle or key in self.ahead or self._ahead_bytes + cold.bytes_max > ahead_bytes_max:
             return
         segment = partition.segments[partition.segment_at(offset)]
-        place = self._readers[key]
-        start = place.position if place.segment is segment else 0
+        place = self._readers.get(key)  # None: what was read ahead there went just now, with whom it was for
+        start = place.position if place is not None and place.segment is segment else 0
         following = self.cold(partition, segment, offset, cold.bytes_max, True)
         if following is None or start >= following.limit or not self.turns.try_take():
             return

@@ -18,7 +18,7 @@ from riverlog.base.ids import Offset, PartitionId, Position
 from riverlog.env.clock import Clock
 from riverlog.env.files import Files, replace_file
 from riverlog.records.checksum import crc32c
-from riverlog.storage.format import checkpoint, names
+from riverlog.storage.format import checkpoint, names, txn_index
 from riverlog.storage.format.checkpoint import Checkpoint, PartitionMark
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.local.checksums import Checksumming
@@ -26,6 +26,7 @@ from riverlog.storage.local.marks import active_mark, empty_mark, file_checksums
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.saving import Saving, save_all, sync_directories
 from riverlog.storage.local.segments import Segment
+from riverlog.storage.local.transactions import aborted_of
 
 if TYPE_CHECKING:
     from riverlog.storage.local.engine import LocalEngine
@@ -193,7 +194,7 @@ class Checkpoints:
     def _capture(self, partition: LocalPartition) -> Saving:
         """What is true of the partition now: the new parts of its indexes, its producers, its end."""
         indexes: list[tuple[Segment, str, bytes, int]] = []
-        entries: list[tuple[Segment, int, int]] = []
+        entries: list[tuple[Segment, int, int, int]] = []
         for segment in partition.segments:
             if segment.saved or segment.index is None or segment.time_index is None:
                 continue
@@ -206,7 +207,10 @@ class Checkpoints:
             if time_count > segment.saved_times or not segment.saved_times:
                 data = times.encode(segment.saved_times)
                 indexes.append((segment, segment.time_index_path, data, segment.saved_times * 12))
-            entries.append((segment, count, time_count))
+            if segment.aborted > segment.saved_aborted:
+                data = txn_index.encode(aborted_of(partition, segment)[segment.saved_aborted :])
+                indexes.append((segment, segment.txn_index_path, data, segment.saved_aborted * txn_index.ENTRY_BYTES))
+            entries.append((segment, count, time_count, segment.aborted))
         active = partition.segments[-1] if partition.segments else None
         epochs = self._epochs_to_write(partition)
         producers = list(partition.producers.entries())
@@ -257,8 +261,9 @@ class Checkpoints:
         old: list[str] = []
         for saving in savings:
             partition, mark = saving.partition, saving.mark
-            for segment, count, time_count in saving.entries:
+            for segment, count, time_count, aborted_count in saving.entries:
                 segment.saved_entries, segment.saved_times = count, time_count
+                segment.saved_aborted = aborted_count
                 if segment is not partition.segments[-1] and segment.base_offset != mark.recovery_segment:
                     segment.saved = True
                     self._loaded[segment] = None

@@ -1,8 +1,9 @@
 """After a clean stop: a partition made from its checkpoint mark alone, and what is looked at later instead.
 
-Invariants: nothing of a sealed segment is read, and of the active one only its size is asked for; each file that the mark
-names is there and as long as it says, else recovery takes over and finds out what is wrong. The active segment has no
-indexes in memory until somebody appends to it (`waking.py`).
+Invariants: nothing of a sealed segment is read, and of the active one only its size is asked for, but where a transaction is
+open: then the batch is looked for that it began with. Each file that the mark names is there and as long as it says, else
+recovery takes over and finds out what is wrong. The active segment has no indexes in memory until somebody appends to it
+(`waking.py`).
 Not here: the start after anything but a clean stop (`recovery.py`), which partitions there are (`opening.py`).
 """
 
@@ -16,12 +17,15 @@ from typing import TYPE_CHECKING, Final
 from riverlog.base.ids import Offset
 from riverlog.env.files import Files
 from riverlog.records.checksum import crc32c
+from riverlog.storage.aborted import Aborted
 from riverlog.storage.format import names, producer_snapshot
 from riverlog.storage.format.checkpoint import COMPACTED, PartitionMark, SegmentMark
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.leader_epochs import EpochEntry, LeaderEpochs
 from riverlog.storage.local.partition import LocalPartition, Place
 from riverlog.storage.local.segments import Segment
+from riverlog.storage.local.transaction_files import count_aborted, place_open, read_all
+from riverlog.storage.local.transactions import transactions_of
 
 if TYPE_CHECKING:
     from riverlog.storage.local.engine import LocalEngine
@@ -50,6 +54,7 @@ def start_clean(partition: LocalPartition, mark: PartitionMark) -> bool:
             if files.exists(f"{directory}/{names.SWAP}"):
                 return False
         epochs = read_epochs(files, partition, mark)
+        aborted = read_all(files, directory, mark, [segment.base_offset for segment in (*segments, last)])
         if mark.has_snapshot:
             name = names.segment_file_name(mark.recovery_offset, names.SNAPSHOT)
             snapshot = producer_snapshot.decode(files.read(f"{directory}/{name}"))
@@ -77,6 +82,12 @@ def start_clean(partition: LocalPartition, mark: PartitionMark) -> bool:
         partition.unsynced_names = 2  # no record was ever synced there: a commit of the first one makes them durable
     partition.producers.next_offset = mark.recovery_offset
     partition.durable = partition.synced = partition.high = partition.tail = Place(partition.log_end, last, last.size)
+    if aborted:
+        transactions_of(partition).aborted = Aborted(aborted)
+        count_aborted(partition, segments)
+        for segment in segments:
+            segment.saved_aborted = segment.aborted
+    place_open(partition)
     return True
 
 

@@ -19,8 +19,7 @@ from riverlog.kernels import IndexState, walk_batches
 from riverlog.records.checksum import crc32c
 from riverlog.storage.compaction import Damaged, Mapping, Thinning, bytes_needed
 from riverlog.storage.format import names, txn_index
-from riverlog.storage.format.checkpoint import COMPACTED, Checksums, SegmentMark
-from riverlog.storage.format.errors import FormatError
+from riverlog.storage.format.checkpoint import ABORTED, COMPACTED, Checksums, SegmentMark
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.time_index import TimeIndex
 from riverlog.storage.format.txn_index import AbortedEntry
@@ -117,7 +116,7 @@ def thin_slice(windows: Windows, thinning: Thinning, writer: Writer, keep_pages:
             raise windows.damaged(damage) from None
         if len(done.data):
             if writer.is_full(len(done.data)):
-                writer.split(Offset(done.first_offset))
+                writer.split(Offset(done.first_offset), thinning.transactions.take_needed())
                 thinning.index = state_of(done.data)
                 writer.write(done.data, ())
             else:
@@ -143,6 +142,7 @@ class Fresh(NamedTuple):
     mark: SegmentMark
     offsets: OffsetIndex
     times: TimeIndex
+    aborted: Sequence[AbortedEntry] = ()
 
 
 class Writer:
@@ -156,6 +156,7 @@ class Writer:
         self.written = 0
         self.fresh: list[Fresh] = []
         self.bases: list[Offset] = []  # of all that has files
+        self._aborted: list[AbortedEntry] = []  # whose markers are in what is not ended yet
         self._file: File | None = None
         self._begin(base_offset)
 
@@ -190,18 +191,22 @@ class Writer:
         self._size += len(data)
         self.written += len(data)
 
-    def split(self, base_offset: Offset) -> None:
-        """What comes next begins another segment."""
-        self._end(Offset(base_offset - 1), ())
+    def split(self, base_offset: Offset, aborted: Sequence[AbortedEntry]) -> None:
+        """What comes next begins another segment. `aborted`: what is known by now."""
+        self._aborted += aborted
+        self._end(Offset(base_offset - 1))
         self._begin(base_offset)
 
     def finish(self, last_offset: Offset, aborted: Sequence[AbortedEntry]) -> list[Fresh]:
         """All is written and synced, but the names. Raises OSError."""
-        self._end(last_offset, aborted)
+        self._aborted += aborted
+        self._end(last_offset)
         return self.fresh
 
-    def _end(self, last_offset: Offset, aborted: Sequence[AbortedEntry]) -> None:
+    def _end(self, last_offset: Offset) -> None:
         assert self._file is not None
+        aborted = [entry for entry in self._aborted if entry.last_offset <= last_offset]
+        self._aborted = self._aborted[len(aborted) :]  # the marker of the last may begin the next segment
         timestamp, offset = self.highest
         if timestamp >= 0:
             self._times.append(timestamp, Offset(offset))
@@ -216,11 +221,11 @@ class Writer:
             self._write(names.TIME_INDEX, self._times.encode()),
             transactions,
         )
-        created_ms = self._created_ms
+        created_ms, flags = self._created_ms, COMPACTED | (ABORTED if aborted else 0)
         mark = SegmentMark(
-            self._base_offset, self._size, last_offset, timestamp, Offset(offset), created_ms, COMPACTED, sums
+            self._base_offset, self._size, last_offset, timestamp, Offset(offset), created_ms, flags, sums
         )
-        self.fresh.append(Fresh(mark, self._index, self._times))
+        self.fresh.append(Fresh(mark, self._index, self._times, aborted))
 
     def _write(self, suffix: str, content: bytes) -> int:
         path = self._path(suffix)
@@ -238,20 +243,6 @@ class Writer:
         if self._file is not None:
             file, self._file = self._file, None
             file.close()
-
-
-def aborted_in(files: Files, directory: str, bases: Sequence[Offset]) -> list[AbortedEntry]:
-    """What the transaction indexes of these segments say. Raises OSError, Corruption."""
-    found: list[AbortedEntry] = []
-    for base_offset in bases:
-        path = f"{directory}/{names.segment_file_name(base_offset, names.TXN_INDEX)}"
-        try:
-            found += txn_index.decode(files.read(path))
-        except FileNotFoundError:
-            continue
-        except FormatError as error:
-            raise error.at(path) from None
-    return found
 
 
 def open_cleaned(files: Files, directory: str, fresh: Sequence[Fresh]) -> list[File]:

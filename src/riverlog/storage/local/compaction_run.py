@@ -27,13 +27,13 @@ from riverlog.storage.local.cleaner import (
     Fresh,
     Windows,
     Writer,
-    aborted_in,
     map_slice,
     open_cleaned,
     slice_bytes,
     thin_slice,
 )
 from riverlog.storage.local.segments import Segment
+from riverlog.storage.local.transactions import aborted_from, exchange_aborted
 
 if TYPE_CHECKING:
     from riverlog.storage.local.compacting import Compacting
@@ -146,14 +146,13 @@ class CompactionRun:
         self, segments: Sequence[Segment], start: Offset, end: Offset
     ) -> tuple[Mapping, Sequence[AbortedEntry]]:
         """The last offset of each key from `start` on, as far as memory reaches; and all aborted transactions from the first
-        segment on."""
+        segment on, also those whose markers are behind the last."""
+        self._check(segments)
         settings, partition, on_thread = self.engine.settings, self.partition, self.compacting.on_thread
         memory = settings.cleaner_dedupe_bytes_max // max(1, settings.cleaner_threads) * 2 // 3  # it grows by doubling
         slots = max(2, min(memory // KEY_SLOT_BYTES, (end - start) * 4 // 3 + 2))
         offset_map = OffsetMap(slots, partition.world.entropy.token_bytes(16))
-        bases = [one.base_offset for one in partition.segments if one.base_offset >= segments[0].base_offset]
-        aborted = await on_thread(partial(aborted_in, self.engine.files, partition.directory, bases))
-        self._check(segments)
+        aborted = aborted_from(partition, segments[0].base_offset)
         mapping = Mapping(offset_map, start, Transactions(one for one in aborted if one.last_offset >= start))
         for segment in segments:
             if segment.next_offset <= start:
@@ -249,9 +248,8 @@ class CompactionRun:
 
     async def tidy_of(self, fresh: Sequence[Fresh]) -> None:
         bases = [one.mark.base_offset for one in fresh]
-        await self.compacting.on_thread(
-            partial(swaps.remove_cleaned, self.engine.files, self.partition.directory, bases)
-        )
+        remove = partial(swaps.remove_cleaned, self.engine.files, self.partition.directory, bases)
+        await self.compacting.on_thread(remove)
         for base_offset in bases:
             self._written.pop(base_offset, None)
 
@@ -326,6 +324,7 @@ class CompactionRun:
             at = partition.segments.index(group.old[0])
             assert partition.segments[at : at + len(group.old)] == list(group.old)
             partition.segments[at : at + len(group.old)] = fresh
+            exchange_aborted(partition, group.old, [entry for one in group.fresh for entry in one.aborted])
             partition.bases[at : at + len(group.old)] = [segment.base_offset for segment in fresh]
             for segment in group.old:
                 engine.checkpoints.forget(segment)
@@ -389,6 +388,7 @@ def made_segment(directory: str, fresh: Fresh) -> Segment:
     segment.max_timestamp_offset = mark.max_timestamp_offset if mark.max_timestamp_offset >= 0 else mark.last_offset
     segment.index, segment.time_index = fresh.offsets, fresh.times
     segment.saved_entries, segment.saved_times = len(fresh.offsets), len(fresh.times)
+    segment.aborted = segment.saved_aborted = len(fresh.aborted)
     segment.saved = segment.compacted = True
     segment.checksums = mark.checksums
     return segment

@@ -80,4 +80,5 @@ def end_transaction(partition: LocalPartition, marker: EndMarker, now_ms: int) -
         stable = producers.first_open_or(answer.next_offset)
         entry = AbortedEntry(producer_id, before.transaction_first_offset, answer.base_offset, stable)
         transactions_of(partition).aborted.add(entry)
+        partition.segments[-1].aborted += 1
     return answer

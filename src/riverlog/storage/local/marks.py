@@ -8,7 +8,14 @@ from __future__ import annotations
 from riverlog.base.ids import Offset, Position
 from riverlog.records.checksum import crc32c
 from riverlog.storage.format import partition_metadata
-from riverlog.storage.format.checkpoint import COMPACTED, ActiveMark, FileChecksums, PartitionMark, SegmentMark
+from riverlog.storage.format.checkpoint import (
+    ABORTED,
+    COMPACTED,
+    ActiveMark,
+    FileChecksums,
+    PartitionMark,
+    SegmentMark,
+)
 from riverlog.storage.local.partition import LocalPartition
 from riverlog.storage.local.segments import Segment
 
@@ -22,7 +29,7 @@ def segment_mark(segment: Segment) -> SegmentMark:
         max(segment.max_timestamp, -1),
         segment.max_timestamp_offset,
         segment.created_ms,
-        COMPACTED if segment.compacted else 0,
+        (COMPACTED if segment.compacted else 0) | (ABORTED if segment.aborted else 0),
         segment.checksums,
     )
 
@@ -34,6 +41,7 @@ def active_mark(segment: Segment) -> ActiveMark:
         max(segment.max_timestamp, -1),
         segment.max_timestamp_offset,
         segment.bytes_since_entry,
+        segment.aborted,
     )
 
 

@@ -343,6 +343,8 @@ class LocalPartition:
         del self.segments[:count], self.bases[:count]
         self.log_start = max(self.log_start, Offset(self.bases[0]))
         self.epochs.truncate_before(self.log_start)
+        if self.transactions is not None:
+            self.transactions.aborted.drop_before(self.segments[0].base_offset)
         self.durable, self.synced = self.kept(self.durable), self.kept(self.synced)
         return doomed
 
@@ -372,8 +374,7 @@ class LocalPartition:
 
     def visible_bytes(self, segment: Segment, end: Place | None = None) -> int:
         """How much of a segment readers may see, up to `end` or the high watermark."""
-        if end is None:
-            end = self.high
+        end = end or self.high
         if segment is end.segment:
             return end.position
         return segment.size if segment.next_offset <= end.offset else 0

@@ -21,16 +21,23 @@ from riverlog.records.header import BatchHeader
 from riverlog.state.producers import Producers
 from riverlog.storage.format import leader_epochs, names
 from riverlog.storage.format.checkpoint import COMPACTED, PartitionMark
-from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.segment import Stop, scan
+from riverlog.storage.format.txn_index import AbortedEntry
 from riverlog.storage.local.committing import sync_or_distrust
 from riverlog.storage.local.holes import goes_on, refuse_gone
 from riverlog.storage.local.partition import LocalPartition, Place
 from riverlog.storage.local.replay import JournalRead, Replaying
-from riverlog.storage.local.restoring import load_indexes, restore_producers, scan_bytes
+from riverlog.storage.local.restoring import (
+    drop_snapshots,
+    load_indexes,
+    read_epochs,
+    restore_producers,
+    scan_bytes,
+)
 from riverlog.storage.local.salvage import make_metadata_whole, remove_indexes, save_bytes, set_aside, set_stale_aside
 from riverlog.storage.local.segments import Segment
 from riverlog.storage.local.swaps import finish_swaps, is_cleaned
+from riverlog.storage.local.transaction_files import cut_file, finish_transactions, replay_marker, restore_aborted
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +94,8 @@ class Recovery:
         self.noted_epochs = leader_epochs.LeaderEpochs()  # as their file has them
         self.scanned_epoch = -1  # the highest of the batches that were read
         self.replayed_bytes = 0
+        self.aborted: list[AbortedEntry] = []  # transactions, behind the recovery point
+        self.indexed_again: list[Offset] = []  # segments whose transaction indexes were damaged
 
     def run(self) -> Recovered:
         partition = self.partition
@@ -95,7 +104,7 @@ class Recovery:
         partition.swapped = self.files.exists(f"{partition.directory}/{names.SWAP}")
         self.mark = finish_swaps(self.files, partition.directory, self.mark, partition.id)
         bases = self._tidy()
-        partition.epochs = self._epochs()
+        partition.epochs = read_epochs(self)
         self.noted_epochs.entries = list(partition.epochs.entries)
         mark = self.mark
         if mark is not None:
@@ -133,16 +142,6 @@ class Recovery:
         make_metadata_whole(files, partition.directory, partition.id.topic_id)
         return sorted(bases)
 
-    def _epochs(self) -> leader_epochs.LeaderEpochs:
-        path = f"{self.partition.directory}/{names.LEADER_EPOCHS}"
-        try:
-            return leader_epochs.LeaderEpochs.decode(self.files.read(path))
-        except FileNotFoundError:
-            pass
-        except FormatError as error:
-            log.warning("%s; leader epochs are taken from the checkpoint and the batches", error.at(path).message)
-        return leader_epochs.LeaderEpochs()
-
     # Segments
 
     def _segments(self, bases: Sequence[Offset]) -> None:
@@ -166,6 +165,8 @@ class Recovery:
             self.clean = False
             bases = ()
         refuse_gone(partition.directory, sealed.values(), bases, active, partition.log_start)
+        if mark is not None:
+            self.indexed_again = restore_aborted(partition, mark, bases, self.now_ms)
         for at, base_offset in enumerate(bases):
             segment = Segment(partition.directory, base_offset, self.now_ms)
             known = sealed.get(base_offset)
@@ -268,8 +269,9 @@ class Recovery:
             window = file.read_at(min(count, limit - segment.size), segment.size)
             self.scanned_bytes += len(window)
             found = scan(window, Position(segment.size), next_offset, leader_epoch=leader_epoch, allow_gaps=gaps)
-            for _, header in found.batches:
-                self._take(segment, header)
+            view, start = memoryview(window), segment.size
+            for position, header in found.batches:
+                self._take(segment, header, view[position - start :])
             next_offset, leader_epoch = found.next_offset, found.leader_epoch
             if found.stop is Stop.END:
                 count = scan_bytes
@@ -289,7 +291,8 @@ class Recovery:
         """No compaction can have been there: it touches nothing from the recovery segment on."""
         return self.mark is not None and segment.base_offset >= self.mark.recovery_segment
 
-    def _take(self, segment: Segment, header: BatchHeader) -> None:
+    def _take(self, segment: Segment, header: BatchHeader, window: memoryview) -> None:
+        """The batch that `window` begins with."""
         partition = self.partition
         if not segment.size:
             segment.first_timestamp = header.max_timestamp
@@ -300,8 +303,12 @@ class Recovery:
         if header.leader_epoch > partition.epochs.latest:
             partition.epochs.assign(LeaderEpoch(header.leader_epoch), Offset(header.base_offset))
         if self.mark is None or header.base_offset >= self.mark.recovery_offset:
-            if header.producer_id >= 0:  # what came before is in the snapshot
+            if header.producer_id < 0:
+                return
+            if not header.is_control:  # what came before is in the snapshot
                 partition.producers.apply(header, Offset(header.base_offset), self.now_ms)
+            elif aborted := replay_marker(partition.producers, window[: header.size], header, self.now_ms):
+                self.aborted.append(aborted)
 
     # Cutting
 
@@ -350,12 +357,16 @@ class Recovery:
         partition.producers.next_offset = partition.log_end
         partition.cleaned_offset = min(partition.cleaned_offset, partition.log_end)
         partition.epochs.truncate_to(Offset(partition.log_end + 1))
-        partition.snapshot_offsets = self._drop_snapshots()
+        partition.snapshot_offsets = drop_snapshots(self)
         if partition.log_end == 0:
             partition.unsynced_names = 2  # a commit of its first record makes them durable
         if mark is not None:
             for segment in segments:
                 segment.saved = segment.base_offset < mark.recovery_segment and segment is not segments[-1]
+        finish_transactions(partition, mark, self.aborted, self.indexed_again)
+        for segment in segments:
+            if not segment.saved and (cut := cut_file(self.files, segment)) is not None:
+                self.touched.append(cut)
         unmarked = mark is None or mark.active is None  # else its mark says that all is synced
         if not self.clean and (unmarked or self.touched or self.removed):
             for path in (*self.touched, f"{partition.directory}/{names.PARTITION_METADATA}"):
@@ -375,20 +386,9 @@ class Recovery:
             last.checksums = None
             mark, self.mark = self.mark, None
             producers, self.partition.producers = self.partition.producers, Producers()
+            aborted, self.aborted = self.aborted, []
             what = self.scan_batches(last, file, size, last.base_offset, size)
             assert what is None, what
-            self.mark, self.partition.producers = mark, producers
+            self.mark, self.partition.producers, self.aborted = mark, producers, aborted
         finally:
             file.close()
-
-    def _drop_snapshots(self) -> list[int]:
-        """Snapshots behind the log end are of what was cut off."""
-        partition = self.partition
-        kept: list[int] = []
-        for offset in partition.snapshot_offsets:
-            if offset <= partition.log_end:
-                kept.append(offset)
-            else:
-                name = names.segment_file_name(Offset(offset), names.SNAPSHOT)
-                self.files.remove(f"{partition.directory}/{name}")
-        return kept

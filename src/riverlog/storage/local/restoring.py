@@ -1,4 +1,4 @@
-"""What lies synced beside a log at its recovery point: the indexes of its segment, and the producers.
+"""What lies synced beside a log at its recovery point: the indexes of its segment, the producers, the leader epochs.
 
 Invariant: what cannot be used is not believed in part; indexes are made again by reading their segment from the beginning,
 producers from the headers of all batches before. Not here: the batches behind the recovery point (`recovery.py`).
@@ -10,17 +10,17 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from riverlog.base.errors import Corruption
 from riverlog.base.ids import Offset, Position
 from riverlog.base.units import MIB
 from riverlog.env.files import File
 from riverlog.records.header import BATCH_HEADER, HEADER_BYTES, BatchHeader
 from riverlog.storage.format import names, producer_snapshot
 from riverlog.storage.format.errors import FormatError
+from riverlog.storage.format.leader_epochs import LeaderEpochs
 from riverlog.storage.format.offset_index import OffsetIndex
-from riverlog.storage.format.segment import Stop, scan
 from riverlog.storage.format.time_index import TimeIndex
 from riverlog.storage.local.segments import Segment
+from riverlog.storage.local.transaction_files import logs_before, walk
 
 if TYPE_CHECKING:
     from riverlog.storage.local.recovery import Recovery
@@ -83,26 +83,34 @@ def restore_producers(recovery: Recovery, bases: Sequence[Offset], offset: Offse
 
 def rebuild_producers(recovery: Recovery, bases: Sequence[Offset], end: Offset) -> None:
     """From all batches before `end`: their headers are walked."""
-    partition = recovery.partition
-    mark = recovery.mark
+    partition, mark = recovery.partition, recovery.mark
     assert mark is not None
     partition.producers.clear()
-    sizes = {segment.base_offset: segment.size for segment in mark.segments}
-    sizes[mark.recovery_segment] = mark.recovery_position
-    for base_offset in bases:
-        segment = Segment(partition.directory, base_offset, recovery.now_ms)
-        segment.size = sizes.get(base_offset, 0)
-        file = recovery.files.open(segment.log_path)
-        try:
-            at, count = 0, scan_bytes
-            while at < segment.size:
-                window = file.read_at(min(count, segment.size - at), at)
-                found = scan(window, Position(at), check_crc=False, allow_gaps=True)
-                for _, header in found.batches:
-                    partition.producers.apply(header, Offset(header.base_offset), recovery.now_ms)
-                if not found.batches and (found.stop is not Stop.TORN or count >= segment.size - at):
-                    raise Corruption(segment.log_path, at, found.what)
-                at, count = found.position, max(scan_bytes, found.bytes_needed)
-        finally:
-            file.close()
+    for _ in walk(recovery.files, logs_before(partition, mark, bases), partition.producers, recovery.now_ms):
+        pass  # what was aborted is in the transaction indexes
     partition.producers.next_offset = end
+
+
+def drop_snapshots(recovery: Recovery) -> list[int]:
+    """Those behind the log end are of what was cut off. Gives the others."""
+    partition = recovery.partition
+    kept: list[int] = []
+    for offset in partition.snapshot_offsets:
+        if offset <= partition.log_end:
+            kept.append(offset)
+        else:
+            name = names.segment_file_name(Offset(offset), names.SNAPSHOT)
+            recovery.files.remove(f"{partition.directory}/{name}")
+    return kept
+
+
+def read_epochs(recovery: Recovery) -> LeaderEpochs:
+    """None, where their file is gone or damaged."""
+    path = f"{recovery.partition.directory}/{names.LEADER_EPOCHS}"
+    try:
+        return LeaderEpochs.decode(recovery.files.read(path))
+    except FileNotFoundError:
+        pass
+    except FormatError as error:
+        log.warning("%s; leader epochs are taken from the checkpoint and the batches", error.at(path).message)
+    return LeaderEpochs()

@@ -30,7 +30,7 @@ class Saving:
     partition: LocalPartition
     mark: PartitionMark
     indexes: list[tuple[Segment, str, bytes, int]]  # segment, path, new bytes, where they go
-    entries: list[tuple[Segment, int, int]]  # how many entries are saved then
+    entries: list[tuple[Segment, int, int, int]]  # how many entries are saved then, of each of the three
     epochs: bytes | None
     producers: list[ProducerEntry]
 

@@ -12,7 +12,7 @@ from riverlog.env.entropy import Entropy
 from riverlog.env.files import File, Files
 from riverlog.storage.contract import LogConfig
 from riverlog.storage.format.checkpoint import Checksums
-from riverlog.storage.format.names import INDEX, LOG, TIME_INDEX, segment_name
+from riverlog.storage.format.names import INDEX, LOG, TIME_INDEX, TXN_INDEX, segment_name
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.time_index import TimeIndex
 
@@ -23,6 +23,7 @@ class Segment:
     The indexes are None where they have not been loaded; those of the active segment always are there."""
 
     __slots__ = (
+        "aborted",
         "allocated",
         "base_offset",
         "bytes_since_entry",
@@ -41,6 +42,7 @@ class Segment:
         "overhang",
         "path",
         "saved",
+        "saved_aborted",
         "saved_entries",
         "saved_times",
         "size",
@@ -65,6 +67,8 @@ class Segment:
         self.saved = False  # sealed, and its indexes are synced
         self.saved_entries = 0  # of `index`, that are in its file and synced
         self.saved_times = 0  # of `time_index`
+        self.aborted = 0  # aborted transactions whose markers are in it
+        self.saved_aborted = 0  # of these, that are in its transaction index and synced
         self.file: File | None = None
         self.users = 0  # readers and commits that hold `file`
         self.used = False  # since the last look for a descriptor to close
@@ -88,6 +92,10 @@ class Segment:
     @property
     def time_index_path(self) -> str:
         return self.path + TIME_INDEX
+
+    @property
+    def txn_index_path(self) -> str:
+        return self.path + TXN_INDEX
 
     def start_indexes(self) -> None:
         """Of a segment that begins now."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from riverlog.base.ids import Offset
 from riverlog.storage.aborted import Aborted
 from riverlog.storage.contract import AbortedTransaction
+from riverlog.storage.format.txn_index import AbortedEntry
 
 if TYPE_CHECKING:
     from riverlog.state.producers import Producers
@@ -54,6 +55,25 @@ def transactions_of(partition: LocalPartition) -> Transactions:
 def began(partition: LocalPartition, offset: Offset, position: int) -> None:
     """A batch of a transaction stands at that place, and the producers know it."""
     transactions_of(partition).began(partition.producers, offset, position)
+
+
+def aborted_of(partition: LocalPartition, segment: Segment) -> list[AbortedEntry]:
+    """Those whose markers are in the segment."""
+    if partition.transactions is None or not segment.aborted:
+        return []
+    return partition.transactions.aborted.between(segment.base_offset, segment.next_offset)
+
+
+def aborted_from(partition: LocalPartition, offset: Offset) -> list[AbortedEntry]:
+    """Those whose markers are at that offset or behind it."""
+    transactions = partition.transactions
+    return transactions.aborted.between(offset, partition.log_end) if transactions is not None else []
+
+
+def exchange_aborted(partition: LocalPartition, old: Sequence[Segment], entries: Sequence[AbortedEntry]) -> None:
+    """Of neighbours, which became others: what is left of theirs."""
+    if partition.transactions is not None:
+        partition.transactions.aborted.replace(old[0].base_offset, old[-1].next_offset, entries)
 
 
 # Reading

@@ -51,20 +51,27 @@ from riverlog.testing.conformance.log_engine import (
 COMMITTED: Final = Isolation.READ_COMMITTED
 
 
-def write_of(
-    partition: PartitionId, *values: str, producer: tuple[int, int, int], key: str | None = None
+def keyed_write_of(
+    partition: PartitionId,
+    *values: str,
+    producer: tuple[int, int, int] = (-1, -1, -1),
+    transactional: bool = False,
 ) -> Append:
-    """A batch of a transaction. `producer`: id, epoch, first sequence."""
+    """A batch whose keys are what stands before the first `=` of each value. `producer`: id, epoch, first sequence."""
     producer_id, epoch, sequence = producer
-    name = None if key is None else key.encode()
     batch = build_batch(
-        [NewRecord(1_700_000_000_000, name, value.encode()) for value in values],
+        [NewRecord(1_700_000_000_000, value.partition("=")[0].encode(), value.encode()) for value in values],
         producer_id=producer_id,
         producer_epoch=epoch,
         base_sequence=sequence,
-        transactional=True,
+        transactional=transactional,
     )
     return Append(partition, memoryview(batch), read_header(batch))
+
+
+def write_of(partition: PartitionId, *values: str, producer: tuple[int, int, int]) -> Append:
+    """A batch of a transaction."""
+    return keyed_write_of(partition, *values, producer=producer, transactional=True)
 
 
 def marker_of(

@@ -14,14 +14,15 @@ from riverlog.records.checksum import crc32c
 from riverlog.records.record import NewRecord
 from riverlog.storage.compaction import LastOfProducers, Mapping, Thinning, Transactions
 from riverlog.storage.format import txn_index
+from riverlog.storage.format.checkpoint import ABORTED, COMPACTED
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.time_index import TimeIndex
 from riverlog.storage.format.txn_index import AbortedEntry
 from riverlog.storage.local import cleaner
-from riverlog.storage.local.cleaner import Windows, Writer, aborted_in, map_slice, state_of, thin_slice
+from riverlog.storage.local.cleaner import Windows, Writer, map_slice, state_of, thin_slice
 from riverlog.testing.fakes import CrashableFiles
 
-ABORTED = AbortedEntry(ProducerId(1), Offset(2), Offset(3), Offset(2))
+ABORTED_ENTRY = AbortedEntry(ProducerId(1), Offset(2), Offset(3), Offset(2))
 
 
 def batch(base_offset: int, size: int = 50, time: int = 1000) -> bytes:
@@ -71,10 +72,11 @@ def test_a_segment_through_both_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = windows_of(files, len(log))
     while not thin_slice(windows, thinning, writer, False).ended:
         pass
-    (fresh,) = writer.finish(Offset(7), [ABORTED])
+    (fresh,) = writer.finish(Offset(7), [ABORTED_ENTRY])
     name = "/p/00000000000000000000"
     assert files.read(name + ".log.cleaned") == log
-    assert fresh.mark[:7] == (0, len(log), 7, 1007, 7, 77, 1)
+    assert fresh.mark[:7] == (0, len(log), 7, 1007, 7, 77, COMPACTED | ABORTED)
+    assert fresh.aborted == [ABORTED_ENTRY]
     sums = fresh.mark.checksums
     assert sums is not None
     assert sums.log == crc32c(log)
@@ -83,7 +85,7 @@ def test_a_segment_through_both_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(index) > 2
     times = TimeIndex.decode(files.read(name + ".timeindex.cleaned"), Offset(0))
     assert times.last == (1007, 7)
-    assert txn_index.decode(files.read(name + ".txnindex.cleaned")) == [ABORTED]
+    assert txn_index.decode(files.read(name + ".txnindex.cleaned")) == [ABORTED_ENTRY]
     assert writer.bases == [0]
 
 
@@ -109,6 +111,21 @@ def test_a_segment_that_grows_too_large_is_split(monkeypatch: pytest.MonkeyPatch
         assert all(entry.offset >= after.mark.base_offset for entry in after.offsets)
 
 
+def test_a_split_leaves_each_aborted_transaction_to_the_segment_of_its_marker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaner, "INT32_MAX", 300)
+    files = files_with(b"")
+    writer = Writer(files, "/p", Offset(0), 0)
+    entries = [ABORTED_ENTRY._replace(last_offset=Offset(last)) for last in (3, 5, 6, 9)]
+    writer.write(batch(0), ())
+    writer.split(Offset(5), entries[:2])  # the second marker is what did not fit any more
+    writer.write(batch(5), ())
+    fresh = writer.finish(Offset(9), entries[2:])
+    assert [list(one.aborted) for one in fresh] == [entries[:1], entries[1:]]
+    for one in fresh:
+        content = files.read(f"/p/{one.mark.base_offset:020d}.txnindex.cleaned")
+        assert txn_index.decode(content) == one.aborted
+
+
 def test_a_file_that_is_too_short_and_a_batch_that_is_cut() -> None:
     log = batch(0) + batch(1)
     for size, content in ((len(log), log[:-1]), (len(log) - 1, log), (len(log) - 100, log)):
@@ -122,12 +139,3 @@ def test_a_file_that_is_too_short_and_a_batch_that_is_cut() -> None:
 def test_the_state_of_a_new_segment() -> None:
     data = batch(3, time=5000) + batch(4, time=4999) + batch(5, time=4000)
     assert state_of(data) == IndexState(len(data), 5003, 3)
-
-
-def test_aborted_transactions_of_several_segments() -> None:
-    files = files_with(b"")
-    files.open("/p/00000000000000000002.txnindex", create=True).write_at(txn_index.encode([ABORTED]), 0)
-    assert aborted_in(files, "/p", [Offset(0), Offset(2)]) == [ABORTED]
-    files.open("/p/00000000000000000000.txnindex", create=True).write_at(b"x", 0)
-    with pytest.raises(Corruption):
-        aborted_in(files, "/p", [Offset(0)])

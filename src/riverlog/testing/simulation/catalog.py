@@ -36,7 +36,15 @@ class Asked(NamedTuple):
 
 
 class LastingRows(MemoryCatalog):
-    """The rows of one process."""
+    """The rows of one process. `held`: the scopes whose lease somebody asked for."""
+
+    def __init__(self, *, late: int = 0) -> None:
+        super().__init__(late=late)
+        self.held: set[Scope] = set()
+
+    async def own(self, scope: Scope) -> Lease | OwnedBy:
+        self.held.add(scope)
+        return await super().own(scope)
 
     def deafen(self) -> None:
         """Who followed is gone with the process."""

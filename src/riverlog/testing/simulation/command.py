@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 
-from riverlog.testing.simulation.run import simulate, simulate_twice
+from riverlog.testing.simulation.run import LOG, TRANSACTIONS, simulate, simulate_twice
 
 
 def parse_seeds(text: str) -> range:
@@ -19,15 +19,16 @@ def parse_seeds(text: str) -> range:
     return range(int(match[1]), int(match[2]) + 1)
 
 
-def run_seeds(seeds: range, steps: int, *, verbose: bool) -> int:
+def run_seeds(seeds: range, steps: int, *, verbose: bool, transactions: bool = False) -> int:
     """Prints each failure whole, and one line at the end; `verbose`: every event of every seed. Gives the exit code."""
+    scenario = TRANSACTIONS if transactions else LOG
     failed: list[int] = []
     events = 0
     for seed in seeds:
-        outcome = simulate_twice(seed, steps)
+        outcome = simulate_twice(seed, steps, scenario)
         events += outcome.events
         if verbose:
-            for line in simulate(seed, steps, verbose=True).tail:
+            for line in simulate(seed, steps, scenario, verbose=True).tail:
                 say(line)
         if outcome.kind is not None:
             failed.append(seed)

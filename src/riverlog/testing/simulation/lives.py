@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from riverlog.base.errors import RiverlogError
 from riverlog.base.units import MIB
-from riverlog.env.entropy import SeededEntropy
+from riverlog.env.entropy import Entropy, SeededEntropy
 from riverlog.env.executor import Executor
 from riverlog.storage.contract import TopicLog
 from riverlog.storage.local.engine import LocalEngine
@@ -34,7 +34,7 @@ class Lives:
     """What has lives says with `begun`, `life` and `ended` what happens in one."""
 
     def __init__(self, seed: int, steps: int) -> None:
-        self.entropy = SeededEntropy(seed)
+        self.entropy: Entropy = SeededEntropy(seed)
         self.steps_left = steps
         self.trace: list[str] = []
         self.files = SimulatedFiles(self.trace.append)
@@ -42,7 +42,7 @@ class Lives:
         self.violation: Violation | None = None
         self.clean = True  # how the last life ended
         self.excused = False  # in this life something was refused by the disk
-        self.loop: SimulatedLoop | None = None
+        self.loop: SimulatedLoop | None = None  # of this life
         self.feed = asyncio.Lock()  # changes of topics reach an engine one after another, as the broker's feed has them
         self.faulty = not self.entropy.below(2)
 

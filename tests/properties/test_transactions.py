@@ -41,7 +41,7 @@ from riverlog.state.transactions.rows import (
     decode_state,
     encode_state,
 )
-from riverlog.state.transactions.rules import NOBODY, PREPARED
+from riverlog.state.transactions.rules import COMPLETE, NOBODY, PREPARED
 from riverlog.testing.transaction_driver import TOPIC_ID, Rows, TransactionDriver
 
 PARTITIONS: Final = [PartitionId(TOPIC_ID, index) for index in range(3)]
@@ -91,8 +91,9 @@ class WatchedDriver(TransactionDriver):
 
     def send(self, command: Command) -> list[Effect]:
         effects = super().send(command)
-        if any(isinstance(effect, Commit) and effect.rows.get(STATE_KEY, b"") is None for effect in effects):
-            self.model.expired = True
+        for effect in effects:
+            if isinstance(effect, Commit) and STATE_KEY in effect.rows:
+                self.model.see_state(effect.rows[STATE_KEY])
         return effects
 
     def _store(self, rows: Rows) -> None:
@@ -117,6 +118,16 @@ class TransactionHistory(RuleBasedStateMachine):
         self.expired = False  # and its rows are not removed yet
 
     # ------------------------------------------------------------------ what is seen
+
+    def see_state(self, value: bytes | None) -> None:
+        """What the machine wants to be written."""
+        if value is None:
+            self.expired = True
+            return
+        row = decode_state(STATE_KEY, value)
+        if row.state in COMPLETE and self.seen.row is not None and self.seen.row.number == row.number:
+            for place in (*self.durable_addition().partitions, *self.durable_addition().groups):
+                assert self.seen.heard[(row.number, place)] is row.committed, "completed, and not everybody has heard"
 
     def see_rows(self, rows: Rows) -> None:
         before, seen = self.seen.row, self.seen
@@ -147,7 +158,7 @@ class TransactionHistory(RuleBasedStateMachine):
                 assert row.number in seen.settled, "committed before its records were durable"
         if row.state not in PREPARED and row.state is not TransactionState.ONGOING:
             for place in seen.written[row.number]:
-                assert (row.number, place) in seen.heard, "completed, and not everybody has heard"
+                assert (row.number, place) in seen.heard, "written to, and has not heard of the end"
 
     def durable_addition(self) -> Addition:
         row = self.seen.row
@@ -171,6 +182,10 @@ class TransactionHistory(RuleBasedStateMachine):
         if result.error is ErrorKind.CONCURRENT_TRANSACTIONS:
             waited_ms = self.driver.now.monotonic_ms - request.sent_ms
             assert waited_ms >= WAIT_MS_MAX, "refused without a wait"
+        row = self.seen.row
+        if result.error is ErrorKind.PRODUCER_FENCED and request.kind == "init" and row is not None:
+            is_its_own = row.producer == request.producer or self.seen.parents.get(row.producer) == request.producer
+            assert row.state is not TransactionState.EMPTY or not is_its_own, "its own bump is held against it"
         if result.error is not None:
             return
         if isinstance(result, ProducerResult):
@@ -311,7 +326,7 @@ class TransactionHistory(RuleBasedStateMachine):
         """Part of the partitions and groups hear of the decision; the machine is told so, or not yet."""
         asked = self.driver.markers.pop(0)
         partitions, names = asked.partitions[:count], asked.groups[: max(count - len(asked.partitions), 0)]
-        assert self.seen.decisions[asked.number] is asked.committed, "a marker of what was not decided"
+        self.check_marker(asked)
         for place in (*partitions, *names):
             assert self.seen.heard.setdefault((asked.number, place), asked.committed) is asked.committed
         rest = asked._replace(partitions=asked.partitions[count:], groups=asked.groups[len(names) :])
@@ -321,6 +336,17 @@ class TransactionHistory(RuleBasedStateMachine):
             self.driver.markers.insert(0, rest)
         if is_told:
             self.driver.send(MarkersWritten(asked.number, partitions, names))
+
+    def check_marker(self, asked: WriteMarkers) -> None:
+        seen, row = self.seen, self.seen.row
+        assert seen.decisions[asked.number] is asked.committed, "a marker of what was not decided"
+        opener = seen.openers[asked.number]
+        assert row is not None
+        if row.producer == opener:
+            assert asked.producer == opener
+            assert opener in seen.plain, "late records of the transaction would land in the next one"
+        else:
+            assert asked.producer == (opener.producer_id, opener.epoch + 1), "it refuses no late record"
 
     @rule(milliseconds=st.sampled_from([1, 400, 999, 1_000, 5_000, 11_000, 41_000]))
     def wait(self, milliseconds: int) -> None:
@@ -378,6 +404,10 @@ class TransactionHistory(RuleBasedStateMachine):
         if driver.pending or driver.lazy or driver.machine._row is None:
             return
         assert decode_state(STATE_KEY, driver.rows[STATE_KEY]) == driver.machine._row
+        if driver.machine.state is TransactionState.ONGOING:
+            durable = self.durable_addition()
+            assert set(durable.partitions) == set(driver.machine._partitions)
+            assert set(durable.groups) == set(driver.machine._groups)
 
     def teardown(self) -> None:
         """Everything comes to an end, and a new client can go on."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
+import pytest
+
 from riverlog.base.errors import ErrorKind
 from riverlog.base.units import DAY_MS
 from riverlog.env.clock import Now
@@ -173,13 +177,14 @@ def test_a_tick_that_comes_too_early_is_asked_for_again() -> None:
     assert isinstance(driver.send(Tick())[0], Commit)
 
 
-def test_markers_may_be_told_part_by_part() -> None:
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_markers_may_be_told_part_by_part(order: tuple[int, ...]) -> None:
     driver = TransactionDriver()
     producer = opened(driver)
     driver.add(producer, P1, groups=["g"])
     driver.end(producer, committed=False)
-    for part in (MarkersWritten(Number(1), (P1,)), MarkersWritten(Number(1), (), ("g",))):
-        driver.send(part)
+    parts = [MarkersWritten(Number(1), (P0,)), MarkersWritten(Number(1), (P1,)), MarkersWritten(Number(1), (), ("g",))]
+    for index in order:
         assert driver.machine.state is TransactionState.PREPARE_ABORT
-    driver.send(MarkersWritten(Number(1), (P0,)))
+        driver.send(parts[index])
     assert driver.machine.state is TransactionState.COMPLETE_ABORT

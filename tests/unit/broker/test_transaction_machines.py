@@ -1,0 +1,162 @@
+"""The effects of transactional ids: markers written again until they are there, what counts as done, deleted topics."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.ids import PartitionId
+from riverlog.base.units import MINUTE_MS
+from riverlog.broker.transaction_machines import marker_retry_pause_ms_max
+from riverlog.broker.transaction_session import Records, TransactionSession
+from riverlog.records.record import NewRecord
+from riverlog.state.access import LIBRARY_CALLER
+from riverlog.state.transactions.commands import TransactionState
+from riverlog.storage.contract import Isolation
+from tests.transaction_world import OFFSETS, TOPIC, World, play, turns
+
+
+async def begun(world: World, *partitions: int) -> TransactionSession:
+    session = await world.broker.transactions.session(LIBRARY_CALLER, "tx", MINUTE_MS)
+    session.begin()
+    await session.append([Records(TOPIC, index, [NewRecord(1, None, b"%d" % index)]) for index in partitions])
+    return session
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.STORAGE, ErrorKind.INTERNAL])
+def test_markers_are_written_again_with_pauses_until_all_are_there(kind: ErrorKind) -> None:
+    async def story(world: World) -> None:
+        world.engine.refusal = RiverlogError(kind, "not now")
+        world.engine.refusals = 5
+        session = await begun(world, 0, 1)
+        await session.commit()
+        await turns(100)
+        assert world.engine.marker_calls == 1  # then the clock stands still
+        await world.until(world.is_stable, step_ms=10)
+        assert world.engine.marker_calls == 4  # 2, 2 and 1 were refused
+        assert await world.values(0) + await world.values(1) == [b"0", b"1"]
+
+    play(story)
+
+
+def test_pauses_grow_to_a_second() -> None:
+    async def story(world: World) -> None:
+        world.engine.refusals = 10**6
+        session = await begun(world, 0)
+        await session.commit()
+        for _ in range(100):
+            world.clock.advance(marker_retry_pause_ms_max)
+            await turns(30)
+        calls = world.engine.marker_calls
+        assert 90 <= calls <= 101
+        world.engine.refusals = 0
+        await world.until(world.is_stable, step_ms=marker_retry_pause_ms_max)
+
+    play(story)
+
+
+def test_a_partition_that_knows_a_later_epoch_needs_no_marker(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(world: World) -> None:
+        world.engine.refusal = RiverlogError(ErrorKind.INVALID_PRODUCER_EPOCH, "a later one wrote here")
+        world.engine.refusals = 1
+        session = await begun(world, 0)
+        await session.commit()
+        await world.until(lambda: _complete(world))
+        assert "knows a later epoch" in caplog.text
+
+    play(story)
+
+
+async def _complete(world: World) -> bool:
+    return await world.state() is TransactionState.COMPLETE_COMMIT
+
+
+def test_a_later_coordinator_ends_this_one() -> None:
+    async def story(world: World) -> None:
+        world.engine.refusal = RiverlogError(ErrorKind.TRANSACTION_COORDINATOR_FENCED, "epoch 9 wrote here")
+        world.engine.refusals = 1
+        session = await begun(world, 0)
+        await session.commit()
+        await world.until(lambda: "tx" not in world.broker.transactions._machines.runners)
+        assert await world.state() is TransactionState.PREPARE_COMMIT  # loaded again: the decision stands
+        await world.until(world.is_stable)
+
+    play(story)
+
+
+def test_a_deleted_topic_is_in_nobodys_way() -> None:
+    async def story(world: World) -> None:
+        session = await begun(world, 0, 1)
+        await session.commit_offsets("g", OFFSETS)
+        await world.engine.delete_topic(world.topic.topic_id)
+        await session.commit()
+        await world.until(lambda: _complete(world))
+
+    play(story)
+
+
+def test_what_cannot_be_made_durable_is_not_committed() -> None:
+    async def story(world: World) -> None:
+        session = await begun(world, 0)
+
+        failures = [RiverlogError(ErrorKind.STORAGE, "the partition is offline"), ValueError("a fault of ours")]
+
+        async def cut(partitions: object, isolation: Isolation) -> dict[PartitionId, int]:
+            raise failures.pop()
+
+        while failures:
+            world.engine.cut = cut  # type: ignore[method-assign, assignment]
+            with pytest.raises(RiverlogError) as caught:
+                await session.commit()
+            assert caught.value.kind is ErrorKind.TRANSACTION_ABORTABLE
+            session._failure = None  # asked once more, past the session's own memory
+            assert await world.state() is TransactionState.ONGOING
+        assert world.engine.marker_calls == 0
+        await session.abort()
+        await world.until(world.is_stable)
+        assert await world.values() == []
+
+    play(story)
+
+
+def test_a_group_that_cannot_be_told_is_told_again() -> None:
+    async def story(world: World) -> None:
+        groups = world.broker.groups
+        tell = groups.end_pending
+        failures = [RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, "not now"), ValueError("a fault of ours")]
+
+        async def end_pending(*asked: object) -> None:
+            if failures:
+                raise failures.pop()
+            await tell(*asked)  # type: ignore[arg-type]
+
+        groups.end_pending = end_pending  # type: ignore[method-assign, assignment]
+        session = await begun(world)
+        await session.commit_offsets("g", OFFSETS)
+        await session.commit()
+        await turns(50)
+        assert await world.state() is TransactionState.PREPARE_COMMIT
+        await world.until(lambda: _complete(world), step_ms=10)
+        assert await world.offset() == 7
+
+    play(story)
+
+
+def test_a_partition_that_hangs_does_not_keep_the_groups_waiting() -> None:
+    async def story(world: World) -> None:
+        world.engine.hold = asyncio.get_running_loop().create_future()
+        session = await begun(world, 0)
+        await session.commit_offsets("g", OFFSETS)
+        await session.commit()
+
+        async def is_committed() -> bool:
+            return await world.offset() == 7
+
+        await world.until(is_committed)
+        assert not world.is_stable()
+        world.engine.hold.set_result(None)
+        await world.until(world.is_stable)
+
+    play(story)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.peers import process
 from benchmarks.peers.cache import REPOSITORY
@@ -89,14 +89,13 @@ class Writer(threading.Thread):
             self.transaction(producer, value)
             self.samples_ms.append((time.perf_counter() - began) * 1e3)
 
-    def transaction(self, producer: object, value: bytes) -> None:
+    def transaction(self, producer: Any, value: bytes) -> None:
         """Every record is acknowledged when its commit returns; what was not raises there."""
         topic = self.specification.topic
-        producer.begin_transaction()  # type: ignore[attr-defined]  # the client comes without types
-        produce = producer.produce  # type: ignore[attr-defined]
+        producer.begin_transaction()
         for _ in range(self.specification.records):
-            produce(topic, value)
-        producer.commit_transaction(commit_seconds_max)  # type: ignore[attr-defined]
+            producer.produce(topic, value)
+        producer.commit_transaction(commit_seconds_max)
 
 
 def measure(specification: Specification) -> Result:

@@ -58,6 +58,7 @@ class ConsumerClient:
     epoch: int = 0
     owned: dict[TopicId, set[int]] = field(default_factory=dict)
     is_full: bool = True  # the next request says everything
+    is_dead: bool = False  # another took its instance over
     is_told: bool = False  # it has been given an assignment that it has not acknowledged
 
     def request(self) -> ConsumerHeartbeat:
@@ -98,6 +99,9 @@ class ConsumerClient:
             self.owned = {}
             self.epoch = 0
             self.is_full = True
+        elif result.error is ErrorKind.FENCED_INSTANCE_ID:
+            self.owned = {}
+            self.is_dead = True
 
     def lose(self) -> None:
         """The answer never came: the next request says everything again."""

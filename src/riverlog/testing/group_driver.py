@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from riverlog.base.ids import PartitionId
@@ -32,6 +32,17 @@ def subscription(*topics: str) -> bytes:
     """The metadata of a consumer that subscribes to these topics."""
     names = b"".join(len(name).to_bytes(2, "big") + name for name in (topic.encode() for topic in topics))
     return b"\x00\x00" + len(topics).to_bytes(4, "big") + names + b"\xff\xff\xff\xff"
+
+
+def cooperative_subscription(topics: Sequence[str], owned: Mapping[str, Collection[int]], generation: int) -> bytes:
+    """The metadata of a consumer that keeps what it owns while it joins."""
+    parts = [len(owned).to_bytes(4, "big")]
+    for topic, indexes in owned.items():
+        name = topic.encode()
+        parts += [len(name).to_bytes(2, "big"), name, len(indexes).to_bytes(4, "big")]
+        parts += [index.to_bytes(4, "big") for index in sorted(indexes)]
+    parts.append(generation.to_bytes(4, "big", signed=True))
+    return b"\x00\x02" + subscription(*topics)[2:] + b"".join(parts)
 
 
 RANGE: Final[Protocols] = (("range", subscription("t")),)

@@ -15,10 +15,11 @@ from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.gateways.kafka.schema.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from riverlog.records.builder import build_batch
 from riverlog.records.record import NewRecord
-from riverlog.state.access import DenyAll
+from riverlog.state.access import AllowAll, Caller, DenyAll, Operation, Resource, ResourceKind
 from riverlog.testing.brokers import make_topic, memory_broker
 from riverlog.testing.clock import ManualClock
 from riverlog.testing.kafka_calls import Calls
+from tests.transaction_calls import Transactional, play
 
 assert produce.produce
 NOW = ManualClock().now_ms()
@@ -120,3 +121,35 @@ def test_denied() -> None:
         assert answer.responses[0].partition_responses[0].error_code == ErrorCode.TOPIC_AUTHORIZATION_FAILED
 
     run(story)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("version", range(3, 14))
+def test_transactions_by_version(version: int, late: bool) -> None:
+    """From v12 on a write adds its partition; before, who did not add it is told what the version knows."""
+
+    async def story(client: Transactional) -> None:
+        await client.init()
+        await client.init()
+        if version < 12:
+            await client.add(("t", [1]))
+            refusal = ErrorCode.INVALID_TXN_STATE if version < 11 else ErrorCode.TRANSACTION_ABORTABLE
+            assert await client.produce(version, partition=0) == refusal
+        assert await client.produce(version, partition=1) == 0
+        client.epoch -= 1
+        assert await client.produce(version, partition=0) == ErrorCode.INVALID_PRODUCER_EPOCH
+
+    play(story, late=late)
+
+
+class OnlyTopics(AllowAll):
+    def allows(self, caller: Caller, operation: Operation, resource: Resource) -> bool:
+        return resource.kind is ResourceKind.TOPIC
+
+
+def test_a_transactional_id_that_the_caller_may_not_use() -> None:
+    async def story(client: Transactional) -> None:
+        client.producer_id, client.epoch = 5, 0
+        assert await client.produce() == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+
+    play(story, denied=OnlyTopics())

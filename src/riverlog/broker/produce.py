@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId
@@ -28,6 +28,8 @@ from riverlog.records.header import BatchHeader
 from riverlog.state.access import Access, Caller, Operation, Resource, ResourceKind
 from riverlog.state.transactions.commands import Producer, Version
 from riverlog.storage.contract import Acks, Append, Appended, LogEngine, Refused
+
+admissions_max: Final = 3  # as often a request asks its transaction again
 
 Outcome: TypeAlias = Appended | Refused
 Outcomes: TypeAlias = Sequence[Outcome]
@@ -230,14 +232,12 @@ class Producing:
         try:
             looked = await self._look(writes, checked) if checked.looks else ()
             refusals: dict[int, RiverlogError] = {}
-            if checked.unadmitted:
-                assert under is not None
-                refusals = await self._admit(checked, under)
+            if checked.unadmitted and under is not None:
+                refusals = await self._admit(checked, checked.unadmitted, under)
             if before is not None:
                 await asyncio.shield(before)
-            if checked.transactional:
-                assert under is not None
-                self._admit_now(checked, under, refusals)
+            if checked.transactional and under is not None:
+                await self._admit_rest(checked, under, refusals)
             results: dict[int, Append | RiverlogError] = dict(zip(checked.looks, looked, strict=True))
             checked = _after(checked, results | refusals)
             outcome = self._append(writes, checked, acks)
@@ -253,11 +253,13 @@ class Producing:
         jobs = [(checked.appends[number], configs[number]) for number in checked.looks]
         return await self.executor.run(lambda: [look(append, config, now_ms) for append, config in jobs])
 
-    async def _admit(self, checked: _Checked, under: Transactional) -> dict[int, RiverlogError]:
+    async def _admit(
+        self, checked: _Checked, unadmitted: Sequence[int], under: Transactional
+    ) -> dict[int, RiverlogError]:
         """Adds the partitions to the transaction, or asks whether they are in it. Gives refusals by number of append."""
         transactional_id, version = under
         by_producer: dict[Producer, list[int]] = {}
-        for number in checked.unadmitted:
+        for number in unadmitted:
             by_producer.setdefault(_producer(checked.appends[number].header), []).append(number)
         refusals: dict[int, RiverlogError] = {}
         verify_only = version < Version.EPOCH_BUMPED
@@ -273,15 +275,28 @@ class Producing:
                     refusals[number] = produce_refusal(error, version, transactional_id)
         return refusals
 
-    def _admit_now(self, checked: _Checked, under: Transactional, refusals: dict[int, RiverlogError]) -> None:
-        """Turns of the loop after the transaction was asked, in the turn of the append."""
+    async def _admit_rest(
+        self, checked: _Checked, under: Transactional, refusals: dict[int, RiverlogError]
+    ) -> None:
+        """Turns of the loop after the transaction was asked first, it may have been ended, or loaded again. All that is not
+        refused is admitted when this returns, and the append comes in the same turn."""
+        for _ in range(admissions_max):
+            left = self._left(checked, under, refusals)
+            if not left:
+                return
+            refusals |= await self._admit(checked, left, under)
         transactional_id, version = under
-        for number in checked.transactional:
-            append = checked.appends[number]
-            if number not in refusals and not self.transactions.admits(
-                transactional_id, _producer(append.header), append.partition
-            ):
-                refusals[number] = produce_refusal(ErrorKind.INVALID_TXN_STATE, version, transactional_id)
+        for number in self._left(checked, under, refusals):
+            refusals[number] = produce_refusal(ErrorKind.COORDINATOR_NOT_AVAILABLE, version, transactional_id)
+
+    def _left(self, checked: _Checked, under: Transactional, refusals: Mapping[int, RiverlogError]) -> list[int]:
+        admits, appends = self.transactions.admits, checked.appends
+        return [
+            number
+            for number in checked.transactional
+            if number not in refusals
+            and not admits(under.transactional_id, _producer(appends[number].header), appends[number].partition)
+        ]
 
 
 def _producer(header: BatchHeader) -> Producer:

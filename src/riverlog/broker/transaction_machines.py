@@ -3,6 +3,8 @@
 Invariants: `MakeDurable` answers when all that was appended to the partitions is durable. Markers are written again and
 again, with a pause, until every partition and group has the decision or is gone; they are begun only when the decision
 is durable, and a start that finds one without its end begins them anew.
+An id that has rows is loaded as long as this process owns it, whatever the catalog refuses meanwhile: its time-out runs and
+its markers are written although nobody asks for it.
 Not here: what is asked and who may (`transactions.py`).
 """
 
@@ -18,7 +20,7 @@ from riverlog.base.ids import PartitionId, ProducerId
 from riverlog.broker.effects import MachineRunner
 from riverlog.broker.machines import Loaded, MachineKind, Machines
 from riverlog.broker.telemetry import TransactionCounters
-from riverlog.catalog.contract import Catalog
+from riverlog.catalog.contract import Catalog, CatalogUnavailable, Scope
 from riverlog.env.clock import Clock, Now
 from riverlog.env.entropy import Entropy
 from riverlog.state.transactions.commands import MarkersWritten, Number, Settled, Tick, Token, TransactionSettings
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 TRANSACTION_SCOPE: Final = "transaction"
 marker_retry_pause_ms_min: Final = 20
 marker_retry_pause_ms_max: Final = 1_000
+load_retry_pause_ms_max: Final = 10_000
 
 TransactionRunner: TypeAlias = MachineRunner[Transaction]
 
@@ -70,6 +73,7 @@ class TransactionMachines(Machines[Transaction]):
         self._groups = groups
         self._counters = counters
         self.admitted: dict[str, Admitted] = {}  # by transactional id; goes with the machine
+        self._load_again: set[str] = set()  # who is being loaded again
 
     def token(self) -> Token:
         return Token(self.next_token())
@@ -81,6 +85,51 @@ class TransactionMachines(Machines[Transaction]):
     def _forget(self, runner: TransactionRunner) -> None:
         super()._forget(runner)
         self.admitted.pop(runner.name, None)
+        self._keep(runner.name)
+
+    # ------------------------------------------------------------------ loading without being asked
+
+    async def load_at_start(self) -> None:
+        """Every id that there is, also where the catalog cannot be asked at first."""
+        pause_ms = marker_retry_pause_ms_min
+        scopes: Sequence[Scope] | None = None
+        while scopes is None:
+            try:
+                scopes = await self._catalog.scopes(TRANSACTION_SCOPE)
+            except CatalogUnavailable as error:
+                log.warning("the transactional ids cannot be listed now: %s", error)
+                pause_ms = await self._pause(pause_ms, load_retry_pause_ms_max)
+        for scope in scopes:
+            if scope.name not in self.runners and await self._load_once(scope.name) is not None:
+                self._keep(scope.name)
+
+    def _keep(self, transactional_id: str) -> None:
+        if not self._closed and transactional_id not in self._load_again:
+            self._load_again.add(transactional_id)
+            self.tasks.start(self._load_until_it_is(transactional_id), name=f"load of {transactional_id} again")
+
+    async def _load_until_it_is(self, transactional_id: str) -> None:
+        pause_ms = marker_retry_pause_ms_min
+        try:
+            while not self._closed and transactional_id not in self.runners:
+                pause_ms = await self._pause(pause_ms, load_retry_pause_ms_max)
+                refusal = await self._load_once(transactional_id)
+                if refusal is None or refusal.kind is ErrorKind.NOT_COORDINATOR:
+                    return  # it is loaded, or somebody else's now
+        finally:
+            self._load_again.discard(transactional_id)
+
+    async def _load_once(self, transactional_id: str) -> RiverlogError | None:
+        try:
+            runner = await self._load(transactional_id)
+        except RiverlogError as error:
+            log.warning("%s", error.message)
+            return error
+        if runner.is_idle:
+            self._release(runner)
+        return None
+
+    # ------------------------------------------------------------------ time and effects
 
     def _tick(self, runner: TransactionRunner) -> None:
         was_open = runner.machine.open_number() is not None
@@ -194,9 +243,9 @@ class TransactionMachines(Machines[Transaction]):
                 log.exception("the end of %s waits for group %r", runner.what, group_id)
             pause_ms = await self._pause(pause_ms)
 
-    async def _pause(self, pause_ms: int) -> int:
+    async def _pause(self, pause_ms: int, pause_ms_max: int = marker_retry_pause_ms_max) -> int:
         await self._clock.sleep(pause_ms / 1000)
-        return min(2 * pause_ms, marker_retry_pause_ms_max)
+        return min(2 * pause_ms, pause_ms_max)
 
 
 def _is_settled(runner: TransactionRunner, partition: PartitionId, refusal: RiverlogError) -> bool:

@@ -108,7 +108,7 @@ class Transactions:
 
     async def start(self) -> None:
         """Loads what there is in the background, so that time-outs run and decisions that a crash cut short are finished."""
-        self._machines.tasks.start(self._machines.load_all(), name="load")
+        self._machines.tasks.start(self._machines.load_at_start(), name="load")
 
     async def close(self) -> None:
         """Finishes the commits in flight; markers that are missing are written by the next start."""

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from riverlog.base.errors import ErrorKind
+from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset, PartitionId, TopicName
 from riverlog.broker.broker import Broker
 from riverlog.broker.produce import Lane, Outcomes, Write
 from riverlog.broker.settings import BrokerSettings
 from riverlog.broker.transaction_requests import NotAllowedTransactional
+from riverlog.catalog.memory import MemoryCatalog
 from riverlog.records.batch import records_of
 from riverlog.records.builder import build_batch
 from riverlog.records.header import read_header
@@ -316,6 +317,29 @@ def test_what_comes_after_the_end_of_its_transaction_is_never_appended(late: boo
         assert await client.kinds(Write(topic, 0, transactional(client.producer))) == [None]
 
     run(story, late=late)
+
+
+@pytest.mark.parametrize("version", [Version.PLAIN, Version.EPOCH_BUMPED])
+def test_a_coordinator_that_is_loaded_again_meanwhile_costs_nobody_his_transaction(version: Version) -> None:
+    """One partition is in the transaction already; the other one's addition meets a conflict."""
+
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t", partitions=2)
+        client = Client(broker, version)
+        await client.init()
+        await client.add(("t", 0))
+        assert isinstance(broker.catalog, MemoryCatalog)
+        broker.catalog.conflicts = 1
+        if version is Version.PLAIN:
+            with pytest.raises(RiverlogError):
+                await client.add(("t", 1))
+            assert await client.kinds(Write(topic, 0, transactional(client.producer))) == [None]
+            return
+        writes = [Write(topic, index, transactional(client.producer)) for index in (0, 1)]
+        assert await client.kinds(*writes) == [None, ErrorKind.NOT_ENOUGH_REPLICAS]
+        assert await client.kinds(writes[1]) == [None]
+
+    run(story)
 
 
 def test_a_lane_goes_on_behind_a_batch_that_was_not_admitted() -> None:

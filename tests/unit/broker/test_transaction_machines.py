@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,6 +12,7 @@ from riverlog.base.ids import PartitionId
 from riverlog.base.units import MINUTE_MS
 from riverlog.broker.transaction_machines import marker_retry_pause_ms_max
 from riverlog.broker.transaction_session import Records, TransactionSession
+from riverlog.catalog.contract import CatalogUnavailable, Rows, Scope
 from riverlog.records.record import NewRecord
 from riverlog.state.access import LIBRARY_CALLER
 from riverlog.state.transactions.commands import TransactionState
@@ -158,5 +160,88 @@ def test_a_partition_that_hangs_does_not_keep_the_groups_waiting() -> None:
         assert not world.is_stable()
         world.engine.hold.set_result(None)
         await world.until(world.is_stable)
+
+    play(story)
+
+
+@pytest.mark.parametrize("dial", ["refusals", "conflicts"])
+@pytest.mark.parametrize("committed", [True, False])
+def test_an_id_whose_machine_was_dropped_goes_on_without_being_asked(dial: str, committed: bool) -> None:
+    """The commit of Complete, or of an addition, is refused, and nobody ever comes again."""
+
+    async def story(world: World) -> None:
+        session = await begun(world, 0)
+        if committed:
+            world.engine.hold = asyncio.get_running_loop().create_future()
+            await session.commit()
+            setattr(world.catalog, dial, 1)
+            world.engine.hold.set_result(None)
+        else:
+            setattr(world.catalog, dial, 1)
+            with pytest.raises(RiverlogError):
+                await session.append([Records(TOPIC, 1, [NewRecord(1)])])
+            assert not world.broker.transactions._machines.runners
+        runners = world.broker.transactions._machines.runners
+        await world.until(lambda: "tx" in runners and not getattr(world.catalog, dial), step_ms=10)
+        await world.until(world.is_stable, step_ms=100)
+        assert await world.values() == ([b"0"] if committed else [])
+
+    play(story)
+
+
+def test_a_start_loads_all_ids_although_the_catalog_cannot_be_asked_at_first() -> None:
+    async def story(world: World) -> None:
+        await begun(world, 0)
+        await world.kill()
+        scopes, load = world.catalog.scopes, world.catalog.load
+        failures = 5
+
+        async def unavailable() -> None:
+            nonlocal failures
+            failures -= 1
+            if failures > 0:
+                raise CatalogUnavailable("not now")
+
+        async def scopes_later(kind: str) -> Sequence[Scope]:
+            if kind == "transaction":
+                await unavailable()
+            return await scopes(kind)
+
+        async def load_later(scope: Scope) -> Rows:
+            if scope.kind == "transaction":
+                await unavailable()
+            return await load(scope)
+
+        world.catalog.scopes = scopes_later  # type: ignore[method-assign]
+        world.catalog.load = load_later  # type: ignore[method-assign]
+        await world.start()
+        await world.until(world.is_stable, step_ms=50)
+        assert failures < 0
+        assert await world.values() == []
+
+    play(story)
+
+
+def test_an_id_that_somebody_else_owns_is_left_to_him() -> None:
+    async def story(world: World) -> None:
+        session = await begun(world, 0)
+        world.catalog.taken_by[Scope("transaction", "tx")] = "elsewhere:9092"
+        with pytest.raises(RiverlogError):
+            await session.commit()
+        machines = world.broker.transactions._machines
+        await world.until(lambda: not machines._load_again, step_ms=10)
+        assert not machines.runners
+
+    play(story)
+
+
+def test_an_id_of_which_nothing_was_ever_written_is_not_kept() -> None:
+    async def story(world: World) -> None:
+        await world.broker.producer_ids.take()  # a block of them is there now
+        world.catalog.refusals = 1
+        with pytest.raises(RiverlogError):
+            await world.broker.transactions.session(LIBRARY_CALLER, "never", MINUTE_MS)
+        machines = world.broker.transactions._machines
+        await world.until(lambda: not machines._load_again and not machines.runners, step_ms=10)
 
     play(story)

@@ -14,7 +14,8 @@ A request that must wait before its records were used calls `detach` and is deco
 bytes.
 
 **Held.** Requests beyond `requests_in_flight_max` that came in the same read are not parsed: their bytes are copied to `held`,
-and the shell gives them to `receive` again when answers have gone out, before it reads more.
+and the shell gives them to `receive` again when answers have gone out, before it reads more. So is a request that the shell
+puts back because its time has not come, with all that came behind it; those bytes count as in flight.
 """
 
 from __future__ import annotations
@@ -24,14 +25,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from riverlog.base.limits import request_bytes_max as default_request_bytes_max
-from riverlog.base.units import INT32_MAX, KIB, MIB
+from riverlog.base.units import INT32_MAX
+from riverlog.gateways.kafka.buffer_pool import BufferPool
 from riverlog.gateways.kafka.schema.api_keys import VERSIONS, ApiKey
 from riverlog.gateways.kafka.wire import DecodeError, Part, decode_request, encode_response, skip_tags
-
-frame_bytes_first_max: Final = MIB  # what an announced frame gets before its bytes come
-pooled_buffer_bytes_min: Final = 16 * KIB
-pooled_buffer_bytes_max: Final = 4 * MIB
-pool_bytes_max: Final = 16 * MIB
 
 ALL_VERSIONS: Final[Mapping[int, range]] = {key: range(first, last + 1) for key, (first, last, _) in VERSIONS.items()}
 
@@ -42,35 +39,6 @@ _HTTP_STARTS: Final = frozenset(b"GET ,POST,PUT ,HEAD,DELE,OPTI,PATC,CONN,TRAC,P
 
 class ProtocolError(Exception):
     """The peer does not speak what we speak: close its connection, and log the message with its address."""
-
-
-class BufferPool:
-    """Buffers of a loop that wait for the next large frame. Sizes are powers of two, their sum at most `bytes_max`."""
-
-    __slots__ = ("_buffers", "bytes_max", "frame_bytes_first", "size")
-
-    def __init__(self, bytes_max: int = pool_bytes_max) -> None:
-        self.bytes_max = bytes_max
-        self.frame_bytes_first = frame_bytes_first_max  # less where memory is short
-        self.size = 0  # bytes that wait here
-        self._buffers: dict[int, list[bytearray]] = {}
-
-    def take(self, size: int) -> bytearray:
-        """A buffer of at least `size` bytes, with anything in it."""
-        room = max(pooled_buffer_bytes_min, 1 << (size - 1).bit_length())
-        if room > pooled_buffer_bytes_max:
-            return bytearray(size)
-        if waiting := self._buffers.get(room):
-            self.size -= room
-            return waiting.pop()
-        return bytearray(room)
-
-    def give(self, buffer: bytearray) -> None:
-        """Takes back what `take` gave; nobody may look into it any more."""
-        room = len(buffer)
-        if room & (room - 1) == 0 and room <= pooled_buffer_bytes_max and self.size + room <= self.bytes_max:
-            self._buffers.setdefault(room, []).append(buffer)
-            self.size += room
 
 
 class Request:
@@ -149,8 +117,8 @@ class Connection:
     """See the head of this file. `served`: the versions that are answered, by api key; any other key is refused."""
 
     __slots__ = (
-        "_filled", "_frame", "_lent", "_pool", "_prefix", "_request_bytes_max", "_requests_in_flight_max", "_served",
-        "_size", "_slots", "bytes_in_flight", "held", "is_closed", "requests_received",
+        "_filled", "_frame", "_held_counted", "_lent", "_pool", "_prefix", "_put_back", "_request_bytes_max",
+        "_requests_in_flight_max", "_served", "_size", "_slots", "bytes_in_flight", "held", "is_closed", "requests_received",
     )  # fmt: skip
 
     def __init__(
@@ -171,7 +139,9 @@ class Connection:
         self._size = 0
         self._lent: bytearray | None = None  # of the last request, until the loop reads again
         self._slots: list[Slot] = []
-        self.held: bytearray | None = None  # came, but there are too many unanswered before it
+        self.held: bytearray | None = None  # came, but there are too many unanswered before it, or it was put back
+        self._held_counted = 0  # of it among the bytes in flight
+        self._put_back: Request | None = None
         self.bytes_in_flight = 0  # of their frames, and held for the one that is on its way
         self.requests_received = 0
         self.is_closed = False
@@ -201,6 +171,9 @@ class Connection:
             if self._filled < self._size:
                 return
             yield self._complete_frame()
+            if self._put_back is not None:
+                self._hold(view[position:])
+                return
         elif self._prefix:
             missing = 4 - len(self._prefix)
             self._prefix += bytes(view[:missing])
@@ -214,6 +187,9 @@ class Connection:
                 return
             yield self._request(view[position : position + size])
             position += size
+            if self._put_back is not None:
+                self._hold(view[position:])
+                return
         while end - position >= 4:
             if len(self._slots) >= self._requests_in_flight_max:
                 self.held = bytearray(view[position:])
@@ -225,8 +201,33 @@ class Connection:
                 return
             yield self._request(view[position + 4 : stop])
             position = stop
+            if self._put_back is not None:
+                self._hold(view[position:])
+                return
         if position < end:
             self._prefix = bytes(view[position:])
+
+    def put_back(self, request: Request) -> None:
+        """The request that `receive` gave last is not to be answered now: it is held, with all that came behind it, and
+        counts as bytes in flight."""
+        self._put_back = request
+
+    def _hold(self, rest: memoryview) -> None:
+        assert self._put_back is not None
+        frame = self._put_back.frame
+        self._put_back = None
+        self.requests_received -= 1
+        self.held = bytearray().join((_SIZE.pack(len(frame)), frame, rest))
+        self._held_counted = len(self.held)
+        self.bytes_in_flight += self._held_counted
+
+    def take_held(self) -> memoryview:
+        """What was held, to be given to `receive`."""
+        assert self.held is not None
+        held, self.held = self.held, None
+        self.bytes_in_flight -= self._held_counted
+        self._held_counted = 0
+        return memoryview(held)
 
     def _checked_size(self, view: memoryview | bytes, position: int) -> int:
         size: int = _SIZE.unpack_from(view, position)[0]
@@ -358,7 +359,8 @@ class Connection:
     def close(self) -> None:
         """Lets go of buffers and of answers that will not be sent; answers that come later are let go of, too."""
         self.is_closed = True
-        self.held = None
+        if self.held is not None:
+            self.take_held()
         self.reclaim()
         if self._frame is not None:
             self.bytes_in_flight -= len(self._frame)

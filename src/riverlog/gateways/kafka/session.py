@@ -22,17 +22,17 @@ from riverlog.broker.telemetry import RequestCounters
 from riverlog.catalog.contract import CatalogUnavailable
 from riverlog.env.sockets import Transport, unmapped
 from riverlog.env.tasks import Tasks
+from riverlog.gateways.kafka.buffer_pool import BufferPool, frame_bytes_first_max
 from riverlog.gateways.kafka.connection import (
-    BufferPool,
     Connection,
     ProtocolError,
     Request,
     Slot,
-    frame_bytes_first_max,
     unsupported_version_answer,
 )
 from riverlog.gateways.kafka.dispatch import HANDLERS, Address, Call, Hangup
 from riverlog.gateways.kafka.fetch_sessions import FetchSessions
+from riverlog.gateways.kafka.pacing import PACED_KEYS, Pace, member_of
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.gateways.kafka.wire import encode_response
@@ -45,6 +45,7 @@ IN_FLIGHT: Final = 2
 ALL_IN_FLIGHT: Final = 4
 NO_ROOM: Final = 8
 STOPPING: Final = 16
+PACED: Final = 32
 turn_seconds: Final = 0.1  # without a byte after which the turn of a connection with much in flight ends, and
 turns_in_a_row_max: Final = 10  # so many of them with bytes
 short_read_bytes: Final = 16 * KIB  # that are read at a time, and held for a new frame, while there is too much
@@ -60,6 +61,7 @@ class KafkaGateway:
         self.pool = BufferPool()
         self.served = {key: handler.versions for key, handler in HANDLERS.items()}
         self.sessions = FetchSessions(broker.settings.fetch_sessions_max, broker.entropy.below)
+        self.pace = Pace(broker.clock, tasks)
         self.bytes_in_flight = 0
         self.open: set[KafkaSession] = set()
         self.bytes_in_flight_max = broker.settings.bytes_in_flight_max
@@ -146,7 +148,7 @@ class KafkaSession:
     """One connection."""
 
     __slots__ = (
-        "_active_ms", "_address", "_bytes_in", "_callers", "_room", "connection", "counted", "gateway", "lane",
+        "_active_ms", "_address", "_bytes_in", "_callers", "_granted", "_room", "connection", "counted", "gateway", "lane",
         "pending", "transport",
     )  # fmt: skip
 
@@ -165,6 +167,7 @@ class KafkaSession:
         self._callers: tuple[str | None, Caller] | None = None
         self._address = gateway.address(transport)
         self._room: asyncio.Future[None] | None = None
+        self._granted = False  # the next request of a member may go, however many there were
         self._bytes_in = 0
         self._active_ms = gateway.broker.clock.monotonic_ms()
 
@@ -227,11 +230,10 @@ class KafkaSession:
         """Takes the requests that came with too many others, when there is place for them; then minds the limits."""
         connection = self.connection
         requests_max = self.gateway.broker.settings.requests_in_flight_max
-        while (held := connection.held) is not None and connection.requests_in_flight < requests_max:
-            if self.transport.closing or self.transport.paused & (Transport.PEER_IS_SLOW | NO_ROOM):
+        while connection.held is not None and connection.requests_in_flight < requests_max:
+            if self.transport.closing or self.transport.paused & (Transport.PEER_IS_SLOW | NO_ROOM | PACED):
                 break
-            connection.held = None
-            self._take(memoryview(held))
+            self._take(connection.take_held())
         self._mind_limits()
 
     def _answer(self, request: Request) -> None:
@@ -240,12 +242,15 @@ class KafkaSession:
         if not request.is_supported:
             self._refuse_version(request)
             return
+        message = request.decode()
+        if key in PACED_KEYS and not self._is_its_turn(message):
+            self.connection.put_back(request)
+            return
         counters = broker.telemetry.requests.get(key)
         if counters is None:
             counters = broker.telemetry.request(key)
         counters.count += 1
         counters.bytes_in += len(request.frame)
-        message = request.decode()
         call = Call(
             broker, self._caller(request.client_id), request.version, self._address, self.lane, self.gateway.sessions
         )
@@ -263,6 +268,24 @@ class KafkaSession:
         except Exception as error:
             self._failed(request.api_key, error)
             raise Hangup("an internal error, logged above") from None
+
+    def _is_its_turn(self, message: Any) -> bool:
+        """Whether a member's request may go. False: the connection is not read until it may (`may_go`)."""
+        if self._granted:
+            self._granted = False
+            return True
+        if self.gateway.pace.take(message.group_id, member_of(message), self):
+            return True
+        self.transport.pause(PACED)
+        return False
+
+    def may_go(self) -> bool:
+        if self.transport.closing:
+            return False
+        self._granted = True
+        self.transport.resume(PACED)
+        self._go_on()
+        return True
 
     def _encode(
         self, api_key: int, version: int, correlation_id: int, response: Any, counters: RequestCounters

@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riverlog.gateways.kafka import wire
+from riverlog.gateways.kafka.buffer_pool import BufferPool, pooled_buffer_bytes_max
 from riverlog.gateways.kafka.connection import (
-    BufferPool,
     Connection,
     ProtocolError,
     Request,
     Slot,
-    pooled_buffer_bytes_max,
     unsupported_version_answer,
 )
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
@@ -319,3 +318,43 @@ def test_an_empty_fetch_is_decoded_with_its_defaults() -> None:
     frame = wire.encode_request(ApiKey.FETCH, 18, 1, None, FetchRequest(max_wait_ms=5))
     (request,) = Connection(BufferPool()).receive(frame)
     assert request.decode() == FetchRequest(max_wait_ms=5)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 30, 60, 1_000])
+def test_a_request_that_is_put_back_comes_again_with_all_that_is_behind_it(cut: int) -> None:
+    """However the bytes were cut: where the frame came whole, or in a buffer of its own, or with half a prefix."""
+    connection = Connection(BufferPool())
+    frames = [produce(b"x" * size, correlation_id=size) for size in (20, 40, 60)]
+    stream = b"".join(frames)
+    seen: list[int] = []
+    refused = 0
+    for start in range(0, len(stream), cut):
+        assert connection.held is None
+        waiting: bytes | memoryview = stream[start : start + cut]
+        while True:
+            for request in connection.receive(waiting):
+                if refused <= len(seen):  # each is refused once
+                    refused += 1
+                    connection.put_back(request)
+                else:
+                    seen.append(request.correlation_id)
+            if connection.held is None:
+                break
+            assert connection.bytes_in_flight >= len(connection.held)
+            waiting = connection.take_held()
+    assert seen == [20, 40, 60]
+    assert refused == 3
+    assert connection.bytes_in_flight == 0
+    assert connection.requests_received == 3
+
+
+def test_what_was_put_back_counts_until_the_connection_closes() -> None:
+    connection = Connection(BufferPool())
+    frame = produce(b"x")
+    for request in connection.receive(frame * 3):
+        connection.put_back(request)
+    assert connection.held == frame * 3
+    assert connection.bytes_in_flight == 3 * len(frame)
+    connection.close()
+    assert connection.held is None
+    assert connection.bytes_in_flight == 0

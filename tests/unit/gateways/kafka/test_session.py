@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from riverlog.gateways.kafka.pacing import OF_A_MEMBER
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.api_versions import ApiVersionsRequest
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
@@ -217,3 +218,38 @@ def test_a_flood_of_requests_waits_instead_of_filling_memory(broker: Broker) -> 
             while sent < 200 << 20:
                 sent += client.socket.send(frame)
         assert sent < 100 << 20
+
+
+def beat(group_id: str, member_id: str = "m") -> HeartbeatRequest:
+    return HeartbeatRequest(group_id=group_id, generation_id=1, member_id=member_id)
+
+
+def test_a_member_that_floods_is_heard_at_its_rate_and_answered_in_order(broker: Broker, client: KafkaClient) -> None:
+    pace = broker._running().gateway.pace
+    delayed = pace.delayed
+    for _ in range(OF_A_MEMBER.burst + 10):
+        client.send(ApiKey.HEARTBEAT, 4, beat("flooded"))
+    client.send(ApiKey.API_VERSIONS, 3, ApiVersionsRequest(client_software_name="x", client_software_version="1"))
+    for _ in range(OF_A_MEMBER.burst + 10):
+        assert client.receive().error_code == ErrorCode.UNKNOWN_MEMBER_ID
+    assert client.receive().error_code == 0  # what stood behind them
+    assert pace.delayed > delayed
+
+
+def test_others_are_answered_while_fifty_connections_flood(broker: Broker, client: KafkaClient) -> None:
+    """By then each of the fifty has thousands of requests that wait, nearly all of them in its socket."""
+    server = broker._running()
+    frames = b"".join(encode_request(ApiKey.HEARTBEAT, 4, number, "test", beat("drowned")) for number in range(4_000))
+    flooders = [KafkaClient(broker.bootstrap_servers) for _ in range(50)]
+    heard = server.broker.telemetry.request(ApiKey.HEARTBEAT)
+    before = heard.count
+    try:
+        for flooder in flooders:
+            flooder.socket.sendall(frames)
+        for _ in range(20):
+            assert client.ask(ApiKey.HEARTBEAT, 4, beat("calm")).error_code == ErrorCode.UNKNOWN_MEMBER_ID
+        assert heard.count - before < 4_000  # of 200,000
+        assert server.gateway.bytes_in_flight < 50 * 512 * 1024
+    finally:
+        for flooder in flooders:
+            flooder.close()

@@ -287,9 +287,19 @@ class TransactionHistory(RuleBasedStateMachine):
             assert (number, partition) not in self.seen.heard, "a record after the marker"
             self.seen.written[number].add(partition)
 
+    @rule(first=places, second=places, names=groups)
+    def open_transaction(self, first: list[PartitionId], second: list[PartitionId], names: list[str]) -> None:
+        """A client that meets no trouble for a while, so that histories get far."""
+        self.init(0, brings_it=True)
+        self.quiet()
+        self.add(0, first, names)
+        self.add(0, second, [])
+        self.quiet()
+        for partition in PARTITIONS:
+            self.append(0, partition)
+
     @rule(count=st.integers(1, 3), partitions=places, committed=st.booleans())
     def whole_transactions(self, count: int, partitions: list[PartitionId], committed: bool) -> None:
-        """A client that meets no trouble, so that histories get far."""
         for _ in range(count):
             self.init(0, brings_it=True)
             self.quiet()
@@ -370,7 +380,7 @@ class TransactionHistory(RuleBasedStateMachine):
             elif driver.settling is not None:
                 self.settle(succeeds=True)
             else:
-                self.write_markers(9, is_told=True)
+                self.write_markers(1, is_told=True)
         if driver.lazy:
             driver.commit_lazy()
 

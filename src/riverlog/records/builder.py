@@ -156,6 +156,26 @@ def end_marker(
     )
 
 
+def empty_batch(first_offset: int, last_offset: int, leader_epoch: int) -> bytes:
+    """A batch without records that takes up these offsets; clients step over it."""
+    header = BatchHeader(
+        base_offset=first_offset,
+        length=0,
+        leader_epoch=leader_epoch,
+        magic=MAGIC,
+        crc=0,
+        attributes=0,
+        last_offset_delta=last_offset - first_offset,
+        base_timestamp=-1,
+        max_timestamp=-1,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        record_count=0,
+    )
+    return bytes(assembled(header, b""))
+
+
 def assembled(
     header: BatchHeader, section: Buffer, compression: Compression = Compression.NONE, level: int | None = None
 ) -> bytearray:

@@ -12,6 +12,8 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.records.batch import records_of
+from riverlog.records.header import BatchHeader
 
 CONTROL_KEY: Final = Struct(">hh")
 END_MARKER_VALUE: Final = Struct(">hi")
@@ -63,3 +65,13 @@ def parse_marker(key: bytes | bytearray | memoryview | None, value: bytes | byte
     if version < 0:
         raise RiverlogError(ErrorKind.INVALID_RECORD, f"an end marker's value has version {version}")
     return Marker(ControlType(type_), coordinator_epoch)
+
+
+def marker_in(batch: bytes | bytearray | memoryview, header: BatchHeader) -> Marker | None:
+    """Of a control batch. None: compaction has left it empty, or what it holds ends no transaction."""
+    try:
+        for record in records_of(batch, header):
+            return parse_marker(record.key, record.value)
+    except RiverlogError:
+        pass
+    return None

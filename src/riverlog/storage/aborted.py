@@ -12,6 +12,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from riverlog.base.ids import Offset, ProducerId
+from riverlog.records.control import ControlType, marker_in
+from riverlog.records.header import BatchHeader
+from riverlog.state.producers import Producers
 from riverlog.storage.contract import AbortedTransaction
 from riverlog.storage.format.txn_index import AbortedEntry
 
@@ -61,7 +64,7 @@ class Aborted:
         ]
 
     def count_between(self, start: Offset, end: Offset) -> int:
-        return bisect_left(self._last, end) - bisect_left(self._last, start)
+        return max(0, bisect_left(self._last, end) - bisect_left(self._last, start))
 
     def replace(self, start: Offset, end: Offset, entries: Sequence[AbortedEntry] = ()) -> None:
         """Those whose markers have offsets from `start` on, below `end`, become `entries`, which lie there too."""
@@ -75,3 +78,16 @@ class Aborted:
         """What ended before the log's first offset overlaps nothing any more."""
         if self._last and self._last[0] < offset:
             self.replace(Offset(0), offset)
+
+
+def replay_marker(
+    producers: Producers, batch: bytes | memoryview, header: BatchHeader, now_ms: int
+) -> AbortedEntry | None:
+    """A control batch of a log, read again. Gives the transaction that it aborted."""
+    marker = marker_in(batch, header)
+    coordinator_epoch = marker.coordinator_epoch if marker is not None else -1
+    done = producers.end_transaction(header, Offset(header.base_offset), now_ms, coordinator_epoch)
+    producers.last_stable_offset(producers.next_offset)  # nothing of it waits to be visible
+    if done is None or marker is None or marker.type is not ControlType.ABORT:
+        return None
+    return AbortedEntry(*done)

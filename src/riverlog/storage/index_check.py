@@ -1,15 +1,22 @@
-"""Holds the entries of a segment's two indexes against its batches, which are told one after another. Pure.
+"""Holds the entries of a segment's indexes against its batches, which are told one after another. Pure.
 
-Invariant: one pass and constant memory beside the index itself. What is found is (position in the index file, what).
+Invariant: one pass and constant memory beside the indexes themselves (and the producers of transactions). What is found is
+(position in the index file, what).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from riverlog.storage.format import offset_index, time_index
+from riverlog.base.ids import Offset
+from riverlog.records.header import BatchHeader
+from riverlog.state.producers import Producers
+from riverlog.storage.aborted import replay_marker
+from riverlog.storage.format import offset_index, time_index, txn_index
+from riverlog.storage.format.leader_epochs import LeaderEpochs
 from riverlog.storage.format.offset_index import OffsetEntry, OffsetIndex
 from riverlog.storage.format.time_index import TimeEntry, TimeIndex
+from riverlog.storage.format.txn_index import AbortedEntry
 
 
 class OffsetIndexCheck:
@@ -94,3 +101,73 @@ class TimeIndexCheck:
 
     def _wrong(self, what: str) -> None:
         self._found.append((self._at * time_index.ENTRY_BYTES, f"time index entry {what}"))
+
+
+class TxnIndexCheck:
+    """Every entry must be of an abort marker in its segment, and every transaction that was aborted there must have one. Of one
+    partition: a transaction may have begun in an earlier segment."""
+
+    def __init__(self, first_offset: int) -> None:
+        self._first_offset = first_offset  # of the log: what began before it cannot be told
+        self._producers = Producers()
+        self._aborted: dict[int, AbortedEntry] = {}
+        self._repaired = False
+
+    def begin(self) -> None:
+        """The next segment."""
+        self._aborted = {}
+
+    def batch(self, header: BatchHeader, batch: memoryview) -> None:
+        """Whose CRC is right: one of a transaction, or an empty one, with which `riverlog repair` has filled a hole."""
+        self._repaired = self._repaired or not (header.is_transactional or header.record_count)
+        if header.producer_id < 0 or not header.is_transactional:
+            return
+        if not header.is_control:
+            self._producers.apply(header, Offset(header.base_offset), 0)
+        elif (entry := replay_marker(self._producers, batch, header, 0)) is not None:
+            self._aborted[entry.last_offset] = entry
+
+    def end(self, entries: Sequence[AbortedEntry], end: int, gaps: bool) -> Iterator[tuple[int, str]]:
+        """`entries` are those of the segment's file, of which every transaction that was aborted before `end` must be one.
+        `gaps`: compaction may have taken what a transaction began with, or all of it; a repair its marker too."""
+        gaps = gaps or self._repaired
+        for at, entry in enumerate(entries):
+            found = self._aborted.pop(entry.last_offset, None)
+            position = at * txn_index.ENTRY_BYTES
+            if found is None:
+                if not gaps and entry.first_offset >= self._first_offset:
+                    yield position, f"an abort at offset {entry.last_offset}, where no transaction is aborted"
+            elif gaps or min(entry.first_offset, entry.last_stable_offset) < self._first_offset:
+                if entry.producer_id != found.producer_id:
+                    yield position, f"an abort of producer {entry.producer_id}, the marker is {found.producer_id}'s"
+            elif entry != found:
+                yield position, f"{tuple(entry)} where the batches say {tuple(found)}"
+        for offset in self._aborted:
+            if offset < end:
+                yield len(entries) * txn_index.ENTRY_BYTES, f"the transaction that ends at offset {offset} is missing"
+
+
+class EpochWalk:
+    """The leader epochs that a file notes, for offsets that mostly ascend."""
+
+    def __init__(self, epochs: LeaderEpochs | None) -> None:
+        self._entries = epochs.entries if epochs is not None else []
+        self._at = -1
+        self._offset = -1
+        self._said: tuple[int, int] | None = None
+        self.known = epochs is not None
+
+    def at(self, offset: int) -> int:
+        """-1: before all."""
+        if offset < self._offset:
+            self._at = -1
+        self._offset = offset
+        entries = self._entries
+        while self._at + 1 < len(entries) and entries[self._at + 1].start_offset <= offset:
+            self._at += 1
+        return entries[self._at].epoch if self._at >= 0 else -1
+
+    def is_news(self, differ: tuple[int, int] | None) -> bool:
+        """Whether the batch before this one did not differ in the same way. None: this one does not."""
+        said, self._said = self._said, differ
+        return differ is not None and differ != said

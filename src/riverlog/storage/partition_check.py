@@ -22,7 +22,7 @@ from riverlog.storage.format.leader_epochs import LeaderEpochs
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.segment import header_defect
 from riverlog.storage.format.time_index import TimeIndex
-from riverlog.storage.index_check import OffsetIndexCheck, TimeIndexCheck
+from riverlog.storage.index_check import EpochWalk, OffsetIndexCheck, TimeIndexCheck, TxnIndexCheck
 from riverlog.storage.local.swaps import CLEANED, swapped
 from riverlog.storage.windows import WINDOW_BYTES, StoredBatch, stored_batches
 
@@ -93,32 +93,6 @@ class Partition:
         return None
 
 
-class EpochWalk:
-    """The leader epochs that a file notes, for offsets that mostly ascend."""
-
-    def __init__(self, epochs: LeaderEpochs | None) -> None:
-        self._entries = epochs.entries if epochs is not None else []
-        self._at = -1
-        self._offset = -1
-        self._said: tuple[int, int] | None = None
-        self.known = epochs is not None
-
-    def at(self, offset: int) -> int:
-        """-1: before all."""
-        if offset < self._offset:
-            self._at = -1
-        self._offset = offset
-        entries = self._entries
-        while self._at + 1 < len(entries) and entries[self._at + 1].start_offset <= offset:
-            self._at += 1
-        return entries[self._at].epoch if self._at >= 0 else -1
-
-    def is_news(self, differ: tuple[int, int] | None) -> bool:
-        """Whether the batch before this one did not differ in the same way. None: this one does not."""
-        said, self._said = self._said, differ
-        return differ is not None and differ != said
-
-
 def check_partition(partition: Partition) -> Iterator[Problem]:
     """One partition: its segments in order, what stands beside them, and what the checkpoint says of it."""
     directory, recovery = partition.directory, partition.recovery
@@ -150,11 +124,13 @@ def check_partition(partition: Partition) -> Iterator[Problem]:
         yield Problem(epochs_path, error.position, error.what)
     walk = EpochWalk(epochs)
     segments: list[_Segment] = []
+    aborted = TxnIndexCheck(bases[0])
     for base_offset in bases:
         before = segments[-1] if segments else None
         segment = _Segment(base_offset=base_offset, size=0, next_offset=None)
-        yield from _segment(partition, segment, before, walk, sealed=base_offset != bases[-1])
-        yield from _txn_index(partition, segment, files[names.TXN_INDEX])
+        aborted.begin()
+        yield from _segment(partition, segment, before, walk, aborted, sealed=base_offset != bases[-1])
+        yield from _txn_index(partition, segment, aborted)
         segments.append(segment)
     last = segments[-1]
     log_end = last.next_offset if last.ended else None
@@ -191,7 +167,13 @@ def _swap(partition: Partition) -> Iterator[Problem]:
 
 
 def _segment(
-    partition: Partition, segment: _Segment, before: _Segment | None, epochs: EpochWalk, *, sealed: bool
+    partition: Partition,
+    segment: _Segment,
+    before: _Segment | None,
+    epochs: EpochWalk,
+    aborted: TxnIndexCheck,
+    *,
+    sealed: bool,
 ) -> Iterator[Problem]:
     """Every batch of a segment and both its indexes. Fills in `segment`; `before` is the segment before it."""
     base_offset, recovery, mark = segment.base_offset, partition.recovery, partition.mark
@@ -221,6 +203,8 @@ def _segment(
                     yield Problem(path, batch.position, what, recovery.may_repair(base_offset, batch.position))
                 offsets.batch(batch.position, header.last_offset)
                 times.batch(header.max_timestamp, header.base_offset, header.last_offset)
+                if (header.is_transactional or not header.record_count) and batch.crc_ok:
+                    aborted.batch(header, batch.data)
                 expected, leader_epoch = Offset(header.next_offset), header.leader_epoch
                 segment.last_offset = header.last_offset
                 if summed:
@@ -279,17 +263,21 @@ def _load_indexes(
             yield Problem(path, error.position, error.what, is_note)
 
 
-def _txn_index(partition: Partition, segment: _Segment, present: Collection[Offset]) -> Iterator[Problem]:
-    if segment.base_offset not in present:
-        return
-    path = partition.path_of(segment.base_offset, names.TXN_INDEX)
+def _txn_index(partition: Partition, segment: _Segment, check: TxnIndexCheck) -> Iterator[Problem]:
+    """Behind the recovery point of an unclean stop nobody believes it."""
+    path, mark = partition.path_of(segment.base_offset, names.TXN_INDEX), partition.mark
+    is_note = partition.recovery.may_repair(segment.base_offset, INT64_MAX)
+    end = mark.recovery_offset if is_note and mark is not None else (INT64_MAX if not is_note else -1)
     try:
-        for at, entry in enumerate(txn_index.decode(content_of(path))):
-            if segment.ended and not segment.base_offset <= entry.last_offset <= segment.last_offset:
-                what = f"an abort at offset {entry.last_offset}, the segment ends with {segment.last_offset}"
-                yield Problem(path, at * txn_index.ENTRY_BYTES, what)
+        data = content_of(path)
+    except FileNotFoundError:
+        data = b""
+    try:
+        for position, what in check.end(txn_index.decode(data), end if segment.ended else -1, segment.gaps):
+            if segment.ended:
+                yield Problem(path, position, what, is_note)
     except FormatError as error:
-        yield Problem(path, error.position, error.what)
+        yield Problem(path, error.position, error.what, is_note)
 
 
 def _snapshots(

@@ -19,14 +19,21 @@ from riverlog.base.errors import Corruption, ErrorKind, RiverlogError
 from riverlog.base.ids import LeaderEpoch, Offset, PartitionId, Position, TopicId, TopicName
 from riverlog.base.units import INT32_MAX, MIB
 from riverlog.env.files import File, Files, replace_file, write_file, write_whole
-from riverlog.records.builder import assembled
+from riverlog.records.builder import empty_batch
 from riverlog.records.checksum import crc32c
-from riverlog.records.header import MAGIC, BatchHeader
 from riverlog.storage.damage_search import Expected, Region, find_damage
 from riverlog.storage.format import checkpoint, names, partition_metadata
-from riverlog.storage.format.checkpoint import COMPACTED, Checkpoint, FileChecksums, PartitionMark, SegmentMark
+from riverlog.storage.format.checkpoint import (
+    ABORTED,
+    COMPACTED,
+    Checkpoint,
+    FileChecksums,
+    PartitionMark,
+    SegmentMark,
+)
 from riverlog.storage.format.errors import FormatError
 from riverlog.storage.format.leader_epochs import EpochEntry, LeaderEpochs
+from riverlog.storage.format.txn_index import ENTRY_BYTES
 from riverlog.storage.local.checksums import checksums_of
 from riverlog.storage.local.marks import active_mark, segment_mark
 from riverlog.storage.local.opening import take
@@ -446,6 +453,7 @@ class _Repair:
             segment.created_ms = mark.created_ms or self.now_ms
             segment.compacted = expected.gaps
             segment.checksums = None if again else mark.checksums
+        segment.aborted = self._aborted(segment, mark)
         if self.order is None:
             return segment
         with open(segment.log_path, "rb", buffering=0) as log:
@@ -463,6 +471,13 @@ class _Repair:
             write_file(self.files, segment.time_index_path, segment.time_index.encode())
             self.files.sync_directory(self.work.directory)
         return segment
+
+    def _aborted(self, segment: Segment, mark: SegmentMark | None) -> int:
+        """How many entries its transaction index has, or should have: the next start makes again what is not there."""
+        if mark is None:
+            return self.work.mark.active.aborted if self.work.mark.active is not None else 0
+        path = segment.txn_index_path
+        return self.files.size(path) // ENTRY_BYTES if self.files.exists(path) else mark.flags & ABORTED
 
     # What is said of it
 
@@ -504,23 +519,3 @@ class _Repair:
             active=active_mark(active),
             file_checksums=mark.file_checksums._replace(epochs=crc32c(content)),
         )
-
-
-def empty_batch(first_offset: int, last_offset: int, leader_epoch: int) -> bytes:
-    """A batch without records that takes up these offsets; clients step over it."""
-    header = BatchHeader(
-        base_offset=first_offset,
-        length=0,
-        leader_epoch=leader_epoch,
-        magic=MAGIC,
-        crc=0,
-        attributes=0,
-        last_offset_delta=last_offset - first_offset,
-        base_timestamp=-1,
-        max_timestamp=-1,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        record_count=0,
-    )
-    return bytes(assembled(header, b""))

@@ -15,7 +15,7 @@ from riverlog.base.ids import Offset, PartitionId, TopicId, TopicName
 from riverlog.env.clock import SystemClock
 from riverlog.env.entropy import SeededEntropy
 from riverlog.env.files import RealFiles
-from riverlog.records.builder import build_batch
+from riverlog.records.builder import build_batch, empty_batch
 from riverlog.records.header import read_header
 from riverlog.records.record import NewRecord
 from riverlog.storage.contract import Acks, Append, Appended, LogConfig, TopicLog
@@ -23,7 +23,7 @@ from riverlog.storage.format import checkpoint, names
 from riverlog.storage.local import swaps
 from riverlog.storage.local.engine import LocalEngine
 from riverlog.storage.local.settings import LocalSettings
-from riverlog.storage.repair import Loss, Order, empty_batch, repair
+from riverlog.storage.repair import Loss, Order, repair
 from riverlog.storage.verify import verify
 from riverlog.storage.windows import stored_batches
 

@@ -71,6 +71,7 @@ def end_transaction(partition: LocalPartition, marker: EndMarker, now_ms: int) -
         coordinator_epoch=coordinator_epoch,
         timestamp_ms=now_ms,
     )
+    producers.last_stable_offset(partition.high.offset)  # those whose markers are visible by now need not be remembered
     before = producers.get(producer_id)
     answer = partition.append(batch, read_header(batch), now_ms)
     if isinstance(answer, Refused):

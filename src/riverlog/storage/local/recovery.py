@@ -19,6 +19,7 @@ from riverlog.base.ids import LeaderEpoch, Offset, Position
 from riverlog.env.files import File
 from riverlog.records.header import BatchHeader
 from riverlog.state.producers import Producers
+from riverlog.storage.aborted import replay_marker
 from riverlog.storage.format import leader_epochs, names
 from riverlog.storage.format.checkpoint import COMPACTED, PartitionMark
 from riverlog.storage.format.segment import Stop, scan
@@ -37,7 +38,7 @@ from riverlog.storage.local.restoring import (
 from riverlog.storage.local.salvage import make_metadata_whole, remove_indexes, save_bytes, set_aside, set_stale_aside
 from riverlog.storage.local.segments import Segment
 from riverlog.storage.local.swaps import finish_swaps, is_cleaned
-from riverlog.storage.local.transaction_files import cut_file, finish_transactions, replay_marker, restore_aborted
+from riverlog.storage.local.transaction_files import cut_file, finish_transactions, restore_aborted
 
 log = logging.getLogger(__name__)
 

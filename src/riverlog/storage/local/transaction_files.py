@@ -13,15 +13,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from riverlog.base.errors import Corruption, RiverlogError
+from riverlog.base.errors import Corruption
 from riverlog.base.ids import Offset, Position
 from riverlog.base.units import MIB
 from riverlog.env.files import File, Files, write_file
-from riverlog.records.batch import records_of
 from riverlog.records.checksum import crc32c
-from riverlog.records.control import ControlType, Marker, parse_marker
-from riverlog.records.header import BatchHeader
 from riverlog.state.producers import Producers
+from riverlog.storage.aborted import replay_marker
 from riverlog.storage.format import names, txn_index
 from riverlog.storage.format.checkpoint import ABORTED, PartitionMark, SegmentMark
 from riverlog.storage.format.errors import FormatError
@@ -37,30 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 scan_bytes: Final = MIB  # of a segment that are read at a time
-
-
-# Markers
-
-
-def marker_in(batch: memoryview, header: BatchHeader) -> Marker | None:
-    """Of a control batch. None: compaction has left it empty, or it is of a type that ends no transaction."""
-    try:
-        for record in records_of(batch, header):
-            return parse_marker(record.key, record.value)
-    except RiverlogError:
-        pass
-    return None
-
-
-def replay_marker(producers: Producers, batch: memoryview, header: BatchHeader, now_ms: int) -> AbortedEntry | None:
-    """A control batch of the log, read again. Gives the transaction that it aborted."""
-    marker = marker_in(batch, header)
-    coordinator_epoch = marker.coordinator_epoch if marker is not None else -1
-    done = producers.end_transaction(header, Offset(header.base_offset), now_ms, coordinator_epoch)
-    producers.last_stable_offset(producers.next_offset)  # nothing of it waits to be visible
-    if done is None or marker is None or marker.type is not ControlType.ABORT:
-        return None
-    return AbortedEntry(*done)
 
 
 def walk(

@@ -15,7 +15,7 @@ from riverlog.base.errors import ErrorKind
 from riverlog.base.ids import Offset, PartitionId, ProducerId
 from riverlog.records.batch import records_of
 from riverlog.records.builder import build_batch
-from riverlog.records.control import ControlType, Marker, parse_marker
+from riverlog.records.control import ControlType, Marker, marker_in
 from riverlog.records.header import BatchHeader, read_header
 from riverlog.records.record import NewRecord
 from riverlog.storage.contract import (
@@ -99,13 +99,6 @@ async def read_committed(
     batches = batches_in(content(answer.partitions[0].slices))
     answer.close()
     return answer.partitions[0], batches
-
-
-def marker_in(batch: bytes, header: BatchHeader) -> Marker | None:
-    """None: an empty control batch, which compaction has left."""
-    for record in records_of(batch, header):
-        return parse_marker(record.key, record.value)
-    return None
 
 
 def committed_values(fetched: FetchedPartition, batches: Sequence[tuple[BatchHeader, bytes]], offset: int) -> list[str]:

@@ -118,7 +118,8 @@ class Connection:
 
     __slots__ = (
         "_filled", "_frame", "_held_counted", "_lent", "_pool", "_prefix", "_put_back", "_request_bytes_max",
-        "_requests_in_flight_max", "_served", "_size", "_slots", "bytes_in_flight", "held", "is_closed", "requests_received",
+        "_requests_in_flight_max", "_served", "_size", "_slots", "_taken", "bytes_in_flight", "held", "is_closed",
+        "requests_received",
     )  # fmt: skip
 
     def __init__(
@@ -139,8 +140,9 @@ class Connection:
         self._size = 0
         self._lent: bytearray | None = None  # of the last request, until the loop reads again
         self._slots: list[Slot] = []
-        self.held: bytearray | None = None  # came, but there are too many unanswered before it, or it was put back
+        self.held: memoryview | None = None  # came, but there are too many unanswered before it, or it was put back
         self._held_counted = 0  # of it among the bytes in flight
+        self._taken: memoryview | None = None  # was held, and was given to `receive`
         self._put_back: Request | None = None
         self.bytes_in_flight = 0  # of their frames, and held for the one that is on its way
         self.requests_received = 0
@@ -192,7 +194,7 @@ class Connection:
                 return
         while end - position >= 4:
             if len(self._slots) >= self._requests_in_flight_max:
-                self.held = bytearray(view[position:])
+                self.held = memoryview(bytearray(view[position:]))
                 return
             size = self._checked_size(view, position)
             stop = position + 4 + size
@@ -200,10 +202,10 @@ class Connection:
                 self._begin_frame(size, view[position + 4 :])
                 return
             yield self._request(view[position + 4 : stop])
-            position = stop
             if self._put_back is not None:
-                self._hold(view[position:])
+                self._hold_from(view, position)
                 return
+            position = stop
         if position < end:
             self._prefix = bytes(view[position:])
 
@@ -213,21 +215,26 @@ class Connection:
         self._put_back = request
 
     def _hold(self, rest: memoryview) -> None:
+        """As `_hold_from`, where the frame does not lie in the view."""
         assert self._put_back is not None
         frame = self._put_back.frame
+        self._hold_from(memoryview(bytearray().join((_SIZE.pack(len(frame)), frame, rest))), 0, is_ours=True)
+
+    def _hold_from(self, view: memoryview, position: int, *, is_ours: bool = False) -> None:
+        """What was held before is held on without a copy."""
         self._put_back = None
         self.requests_received -= 1
-        self.held = bytearray().join((_SIZE.pack(len(frame)), frame, rest))
+        self.held = view[position:] if is_ours or view is self._taken else memoryview(bytearray(view[position:]))
         self._held_counted = len(self.held)
         self.bytes_in_flight += self._held_counted
 
     def take_held(self) -> memoryview:
         """What was held, to be given to `receive`."""
         assert self.held is not None
-        held, self.held = self.held, None
+        self._taken, self.held = self.held, None
         self.bytes_in_flight -= self._held_counted
         self._held_counted = 0
-        return memoryview(held)
+        return self._taken
 
     def _checked_size(self, view: memoryview | bytes, position: int) -> int:
         size: int = _SIZE.unpack_from(view, position)[0]

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import re2  # type: ignore[import-untyped]
+import re2  # type: ignore[import-untyped]  # it has none
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, ProducerId, TopicName
@@ -385,7 +385,7 @@ def _matcher(pattern: str | None) -> Callable[[str], Any]:
     options = re2.Options()
     options.log_errors = False
     try:
-        return re2.compile(pattern, options).fullmatch  # type: ignore[no-any-return]
+        return re2.compile(pattern, options).fullmatch  # type: ignore[no-any-return]  # re2 has no types
     except re2.error as error:
         raise RiverlogError(
             ErrorKind.INVALID_REGULAR_EXPRESSION, f"{pattern!r} is no regular expression of RE2: {error}"

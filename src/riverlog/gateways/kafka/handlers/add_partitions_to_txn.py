@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from riverlog.base.errors import RiverlogError
 from riverlog.gateways.kafka.dispatch import Call, handles
@@ -27,7 +28,7 @@ from riverlog.gateways.kafka.transaction_codes import transaction_code
 from riverlog.state.access import CLUSTER, Operation, ResourceKind
 from riverlog.state.transactions.commands import Producer, Version
 
-brokers_version_min = 4
+brokers_version_min: Final = 4
 
 
 @handles(ApiKey.ADD_PARTITIONS_TO_TXN, versions=range(0, 6))

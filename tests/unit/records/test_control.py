@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from riverlog.base.errors import ErrorKind, RiverlogError
-from riverlog.records.control import ControlType, Marker, control_type, marker_key, marker_value, parse_marker
+from riverlog.records.builder import build_batch, empty_batch, end_marker
+from riverlog.records.control import (
+    CONTROL_KEY,
+    ControlType,
+    Marker,
+    control_type,
+    marker_in,
+    marker_key,
+    marker_value,
+    parse_marker,
+)
+from riverlog.records.header import read_header
+from riverlog.records.record import NewRecord
 
 
 def test_golden() -> None:
@@ -44,3 +56,13 @@ def test_what_is_no_marker(key: bytes | None, value: bytes | None) -> None:
     with pytest.raises(RiverlogError) as caught:
         parse_marker(key, value)
     assert caught.value.kind is ErrorKind.INVALID_RECORD
+
+
+def test_a_marker_is_read_from_its_batch() -> None:
+    for type_ in ControlType:
+        batch = end_marker(type_, producer_id=7, producer_epoch=2, coordinator_epoch=9, timestamp_ms=5)
+        assert marker_in(batch, read_header(batch)) == Marker(type_, 9)
+    other = build_batch([NewRecord(5, CONTROL_KEY.pack(0, 7), b"")], control=True)
+    assert marker_in(other, read_header(other)) is None
+    empty = empty_batch(3, 3, 0)
+    assert marker_in(empty, read_header(empty)) is None

@@ -172,7 +172,7 @@ def test_restore_forgets_what_was_before() -> None:
 
 
 class TestTransactions:
-    """As far as they go until their coordinator comes: first offsets, markers, the last stable offset."""
+    """First offsets, markers, the last stable offset."""
 
     def test_a_transactional_batch_opens_one_and_a_marker_ends_it(self) -> None:
         partition = Partition()
@@ -238,3 +238,55 @@ class TestTransactions:
         partition = Partition()
         partition.append(header(0, attributes=TRANSACTIONAL_BIT))
         assert partition.producers.expire(NOW_MS * 2, 1000) == 0
+
+    def test_what_becomes_of_a_marker(self) -> None:
+        partition = Partition()
+        check, who = partition.producers.check_marker, ProducerId(7)
+        marker = header(-1, epoch=1, attributes=TRANSACTIONAL_BIT | CONTROL_BIT)
+        assert check(who, 0, 1) is True, "a producer that is not known here"
+        partition.append(header(0, epoch=1, attributes=TRANSACTIONAL_BIT))
+        assert check(who, 1, 1) is True
+        partition.producers.end_transaction(marker, Offset(1), NOW_MS, 5)
+        assert check(who, 1, 5) is False, "it was told before"
+        assert check(who, 2, 5) is True, "it raises the epoch"
+        assert check(who, 1, 6) is True, "it raises the coordinator's"
+        refused = {
+            (0, 5): ErrorKind.INVALID_PRODUCER_EPOCH,
+            (1, 4): ErrorKind.TRANSACTION_COORDINATOR_FENCED,
+            (-1, 5): ErrorKind.INVALID_RECORD,
+        }
+        for (epoch, coordinator), kind in refused.items():
+            answer = check(who, epoch, coordinator)
+            assert isinstance(answer, RiverlogError)
+            assert answer.kind is kind
+        assert isinstance(check(ProducerId(-1), 0, 5), RiverlogError)
+
+    def test_transactions_that_end_in_another_order_than_they_began(self) -> None:
+        partition = Partition()
+        stable = partition.producers.last_stable_offset
+        for producer_id in (1, 2, 3):
+            partition.append(header(0, producer_id=producer_id, attributes=TRANSACTIONAL_BIT))
+        for offset, producer_id in ((3, 2), (4, 1), (5, 3)):
+            marker = header(-1, producer_id=producer_id, attributes=TRANSACTIONAL_BIT | CONTROL_BIT)
+            done = partition.producers.end_transaction(marker, Offset(offset), NOW_MS)
+            assert done is not None
+            assert done.stable_offset == {3: 0, 4: 2, 5: 6}[offset]
+        assert partition.producers.unstable_offsets() >= {0, 2}
+        assert [stable(Offset(high)) for high in (3, 4, 5, 6)] == [0, 0, 2, 6]
+        assert partition.producers.unstable_offsets() == set()
+        assert partition.producers.newest_open == -1
+        assert partition.producers.open_offsets() == []
+
+    def test_who_is_open(self) -> None:
+        partition = Partition()
+        for producer_id in (1, 2):
+            partition.append(header(0, producer_id=producer_id, attributes=TRANSACTIONAL_BIT))
+        producers = partition.producers
+        assert (producers.newest_open, producers.first_open_or(Offset(9)), producers.open_offsets()) == (1, 0, [0, 1])
+        producers.apply(header(-1, producer_id=1, attributes=TRANSACTIONAL_BIT | CONTROL_BIT), Offset(2), NOW_MS)
+        producers.note_coordinator(ProducerId(1), 4)
+        producers.note_coordinator(ProducerId(1), 3)
+        entry = producers.get(ProducerId(1))
+        assert entry is not None
+        assert entry.coordinator_epoch == 4
+        assert (producers.newest_open, producers.first_open_or(Offset(9))) == (1, 1)

@@ -1,9 +1,14 @@
 """Index entries against the batches that they are about."""
 
-from riverlog.base.ids import Offset, Position
+from riverlog.base.ids import Offset, Position, ProducerId
+from riverlog.records.builder import build_batch, empty_batch, end_marker
+from riverlog.records.control import ControlType
+from riverlog.records.header import read_header
+from riverlog.records.record import NewRecord
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.format.time_index import TimeIndex
-from riverlog.storage.index_check import OffsetIndexCheck, TimeIndexCheck
+from riverlog.storage.format.txn_index import AbortedEntry
+from riverlog.storage.index_check import OffsetIndexCheck, TimeIndexCheck, TxnIndexCheck
 
 
 def offsets_found(*entries: tuple[int, int], complete: bool = True) -> list[tuple[int, str]]:
@@ -66,3 +71,55 @@ def test_a_sealed_segments_last_entry_holds_its_largest_timestamp() -> None:
         (12, "time index entry for 60, the largest of a sealed segment, is missing: it ends at 50")
     ]
     assert times_found((50, 4), sealed=True, complete=False) == []
+
+
+def transactions_found(
+    entries: list[AbortedEntry], *, end: int = 100, gaps: bool = False, repaired: bool = False
+) -> list[tuple[int, str]]:
+    """Of a log in which producer 1 aborts offset 2 with a marker at 4, and producer 2 offset 3 with one at 5."""
+    check = TxnIndexCheck(0)
+    check.begin()
+    for offset, producer_id in ((2, 1), (3, 2)):
+        data = build_batch(
+            [NewRecord(5, None, b"x")],
+            base_offset=offset,
+            producer_id=producer_id,
+            producer_epoch=0,
+            base_sequence=0,
+            transactional=True,
+        )
+        check.batch(read_header(data), memoryview(data))
+    for offset, producer_id in ((4, 1), (5, 2)):
+        data = end_marker(
+            ControlType.ABORT,
+            producer_id=producer_id,
+            producer_epoch=0,
+            coordinator_epoch=0,
+            timestamp_ms=5,
+            base_offset=offset,
+        )
+        check.batch(read_header(data), memoryview(data))
+    if repaired:
+        data = bytearray(empty_batch(6, 9, 0))
+        check.batch(read_header(data), memoryview(data))
+    return list(check.end(entries, end, gaps))
+
+
+FIRST = AbortedEntry(ProducerId(1), Offset(2), Offset(4), Offset(3))
+SECOND = AbortedEntry(ProducerId(2), Offset(3), Offset(5), Offset(6))
+
+
+def test_aborted_transactions_are_held_against_their_markers() -> None:
+    assert transactions_found([FIRST, SECOND]) == []
+    assert transactions_found([FIRST]) == [(34, "the transaction that ends at offset 5 is missing")]
+    assert transactions_found([FIRST], end=5) == [], "nobody promised it yet"
+    wrong = FIRST._replace(first_offset=Offset(1))
+    assert transactions_found([wrong, SECOND]) == [(0, "(1, 1, 4, 3) where the batches say (1, 2, 4, 3)")]
+    assert transactions_found([wrong, SECOND], gaps=True) == []
+    other = FIRST._replace(producer_id=ProducerId(9))
+    assert transactions_found([other, SECOND], gaps=True) == [(0, "an abort of producer 9, the marker is 1's")]
+    nowhere = AbortedEntry(ProducerId(2), Offset(6), Offset(7), Offset(8))
+    assert transactions_found([FIRST, SECOND, nowhere]) == [
+        (68, "an abort at offset 7, where no transaction is aborted")
+    ]
+    assert transactions_found([FIRST, SECOND, nowhere], repaired=True) == []

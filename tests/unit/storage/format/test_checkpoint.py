@@ -130,3 +130,13 @@ COUNT_AT = 28 + 64  # of the first partition's segments
 def test_other_bytes_are_refused(data: bytes, what: str) -> None:
     with pytest.raises(FormatError, match=what):
         checkpoint.decode(data)
+
+
+def test_the_count_of_aborted_transactions_stands_above_the_flags() -> None:
+    one = partition(1, 0)
+    assert one.active is not None
+    for count in (0, 1, 2**24 - 1):
+        mark = one._replace(active=one.active._replace(aborted=count))
+        data = checkpoint.encode(Checkpoint(True, 7, [mark]))
+        assert int.from_bytes(data[28 + 68 : 28 + 72], "big") >> 8 == count
+        assert checkpoint.decode(data).partitions == [mark]

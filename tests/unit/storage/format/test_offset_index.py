@@ -97,3 +97,10 @@ def test_other_bytes_are_refused_with_their_place(data: str, position: int) -> N
     with pytest.raises(FormatError) as raised:
         OffsetIndex.decode(bytes.fromhex(data), BASE)
     assert raised.value.position == position
+
+
+def test_an_offset_behind_all_batches_before_a_place() -> None:
+    index = index_of((1002, 200), (1007, 300))
+    assert [index.offset_behind(at) for at in (0, 199, 200, 201, 300)] == [1003, 1003, 1003, 1008, 1008]
+    assert index.offset_behind(301) is None
+    assert index_of().offset_behind(0) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from riverlog.base.ids import Offset
-from riverlog.storage.format.checkpoint import COMPACTED, ActiveMark, Checksums, SegmentMark
+from riverlog.storage.format.checkpoint import ABORTED, COMPACTED, ActiveMark, Checksums, SegmentMark
 from riverlog.storage.local.marks import active_mark, segment_mark
 from riverlog.storage.local.segments import Segment
 
@@ -27,3 +27,12 @@ def test_of_a_segment_with_records() -> None:
     one.compacted, one.checksums = True, Checksums(1, 2, 3)
     assert segment_mark(one) == SegmentMark(Offset(10), 200, Offset(14), 5000, Offset(12), 77, COMPACTED, one.checksums)
     assert active_mark(one) == ActiveMark(77, 5000, 5000, Offset(12), 100)
+
+
+def test_of_a_segment_with_aborted_transactions() -> None:
+    one = segment()
+    one.aborted = 3
+    assert segment_mark(one).flags == ABORTED
+    assert active_mark(one).aborted == 3
+    one.compacted = True
+    assert segment_mark(one).flags == ABORTED | COMPACTED

@@ -50,6 +50,12 @@ def java_classpath() -> str | None:
     return kafka.classpath() if shutil.which("java") and kafka.is_fetched() else None
 
 
+def kafka_streams_classpath() -> str | None:
+    """The classpath of Kafka Streams in the version of the other jars, or None where it or java is missing."""
+    libraries = store.cache_directory() / _kafka_streams_entry() / "libs"
+    return f"{libraries}/*" if shutil.which("java") and libraries.is_dir() else None
+
+
 def kafka_python_sdist() -> Path | None:
     """The unpacked source distribution of the installed kafka-python (with test/integration), or None."""
     version = _kafka_python_version()
@@ -120,6 +126,27 @@ def _install_java() -> None:
     kafka.fetch()
 
 
+def _kafka_streams_entry() -> str:
+    return f"kafka-streams-{kafka.version_default}"
+
+
+def _install_kafka_streams() -> None:
+    if (reason := kafka.missing()) is not None:
+        raise RuntimeError(reason)
+
+    def build(building: Path) -> None:
+        (building / "pom.xml").write_text(
+            '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+            "<groupId>riverlog.tests</groupId><artifactId>streams</artifactId><version>1</version><dependencies>"
+            "<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-streams</artifactId>"
+            f"<version>{kafka.version_default}</version></dependency></dependencies></project>\n"
+        )
+        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"]
+        store.run_with_retries(command, directory=building)
+
+    store.cached(_kafka_streams_entry(), build)
+
+
 def _kafka_python_version() -> str | None:
     try:
         return importlib.metadata.version("kafka-python")
@@ -152,6 +179,7 @@ CLIENTS: Final = {
         Client("strace", strace, _install_by_apt("strace")),
         Client("node", kafkajs, _install_kafkajs),
         Client("java", java_classpath, _install_java),
+        Client("kafka-streams", kafka_streams_classpath, _install_kafka_streams),
         Client("kafka-python-sdist", kafka_python_sdist, _install_kafka_python_sdist),
     )
 }

@@ -283,6 +283,7 @@ class TransactionHistory(RuleBasedStateMachine):
         if number is None or partition not in self.seen.admitted[number]:
             return
         if driver.machine.admits(self.producer(index), partition):
+            assert driver.settling is None, "a record that the end does not wait for"
             assert partition in self.durable_addition().partitions, "a record outside of a durable transaction"
             assert (number, partition) not in self.seen.heard, "a record after the marker"
             self.seen.written[number].add(partition)

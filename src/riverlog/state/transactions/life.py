@@ -75,10 +75,11 @@ class TransactionLife:
     @property
     def deadline_ms(self) -> int | None:
         """When something is to be done at the latest: monotonic."""
-        times = [parked.deadline_ms for parked in self._parked]
-        if self._due_ms is not None and self._settling is None:
-            times.append(self._due_ms)
-        return min(times, default=None)
+        due_ms = self._due_ms if self._settling is None else None
+        if not self._parked:
+            return due_ms
+        first_ms = min(request.deadline_ms for request in self._parked)
+        return first_ms if due_ms is None else min(first_ms, due_ms)
 
     def waiting(self) -> list[Token]:
         """The requests that wait for an answer."""

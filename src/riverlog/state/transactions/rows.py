@@ -33,6 +33,10 @@ class StateCode(IntEnum):  # persisted, see docs/formats/transaction-rows.md: ne
     COMPLETE_ABORT = 6
 
 
+_CODES: Final = {TransactionState[code.name]: int(code) for code in StateCode}
+_STATES: Final = {code: state for state, code in _CODES.items()}
+
+
 class Addition(NamedTuple):
     """Partitions and groups that one request added to a transaction."""
 
@@ -70,7 +74,7 @@ def number_of_key(key: str) -> Number:
 def encode_state(row: StateRow) -> bytes:
     head = _STATE_HEAD.pack(
         FORMAT_VERSION,
-        StateCode[row.state.name],
+        _CODES[row.state],
         row.committed,
         row.number,
         *row.producer,
@@ -88,10 +92,9 @@ def decode_state(key: str, value: bytes) -> StateRow:
     reader = _Reader(key, value)
     _, code, committed, number, *rest = reader.take(_STATE_HEAD)
     producer_id, epoch, last_id, last_epoch, marker_id, marker_epoch, timeout_ms, start_ms, changed_ms = rest
-    try:
-        state = TransactionState[StateCode(code).name]
-    except ValueError as cause:
-        raise Corruption(key, 1, f"{code} is not the code of a state") from cause
+    state = _STATES.get(code)
+    if state is None:
+        raise Corruption(key, 1, f"{code} is not the code of a state")
     if committed > 1 or number < 0 or epoch < 0:
         raise Corruption(key, 2, "fields out of their bounds")
     return StateRow(

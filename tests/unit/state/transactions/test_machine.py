@@ -88,6 +88,8 @@ def test_init_aborts_the_open_transaction_first_and_waits_for_its_markers(driver
     assert not driver.machine.admits(old, P0)
     assert driver.markers == [WriteMarkers(Number(1), after(old), False, (P0, P1), ("g",))]
     assert driver.answers[driver.add(old, P0)] == AddResult(FENCED)
+    for committed in (True, False):
+        assert driver.answers[driver.end(old, committed)] == ProducerResult(FENCED), "its epoch is of no use to it"
     driver.write_markers()
     assert driver.producer_of(token) == after(old, 2), "nobody shares an epoch with the one before"
     assert driver.machine.state is TransactionState.EMPTY
@@ -109,6 +111,17 @@ def test_a_stale_init_does_not_touch_the_open_transaction(driver: TransactionDri
     driver.add(current, P0)
     assert driver.answers[driver.init(old)] == ProducerResult(FENCED)
     assert driver.machine.admits(current, P0)
+
+
+def test_an_init_that_was_answered_long_ago_does_not_touch_what_came_of_it(driver: TransactionDriver) -> None:
+    first = driver.new_producer()
+    second = driver.new_producer(first)
+    driver.add(second, P0)
+    assert driver.answers[driver.init(first)] == ProducerResult(FENCED)
+    assert driver.machine.admits(second, P0)
+    driver.commit(second, PLAIN)
+    assert driver.answers[driver.init(first)] == ProducerResult(FENCED)
+    assert driver.answers[driver.end(first, committed=True)] == ProducerResult(FENCED)
 
 
 def test_who_waits_too_long_is_told_to_ask_again(driver: TransactionDriver) -> None:

@@ -100,8 +100,8 @@ def aborted_transactions_not_named(patch: pytest.MonkeyPatch) -> None:
 
 
 def time_outs_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """A transaction whose client is gone stays open."""
-    patch.setattr(Transaction, "_abort_overdue", lambda machine: None)
+    """A transaction whose client is gone stays open, until somebody asks."""
+    patch.setattr(TransactionMachines, "_tick", lambda machines, runner: None)
 
 
 KINDS: Final[dict[Canary, set[str]]] = {

@@ -26,6 +26,11 @@ DECLARED_UNTESTED: Final[dict[str, str]] = {
     "testing/simulation/machine": "tests/simulation runs a thousand of its histories, and finds what is broken on purpose",
     "testing/simulation/readers": "as the machine",
     "testing/simulation/senders": "as the machine",
+    "testing/simulation/transactions/actors": "as the machine",
+    "testing/simulation/transactions/clients": "as the machine",
+    "testing/simulation/transactions/machine": "tests/simulation runs its histories, and finds what is broken on purpose",
+    "testing/simulation/transactions/plans": "values without behaviour; the clients send them",
+    "testing/simulation/transactions/service": "as the machine",
     "testing/topic_world": "a tool of tests: tests/unit/broker and the handlers' tests run on it",
 }
 

@@ -14,6 +14,8 @@ def test_seeds_are_run_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("2 seeds of 5 steps, each twice: ")
     assert run_cli(["simulate", "--seed", "3", "--steps", "5", "--verbose"]) == 0
     assert "life" in capsys.readouterr().out
+    assert run_cli(["simulate", "--transactions", "--seed", "3", "--steps", "5"]) == 0
+    assert capsys.readouterr().out.startswith("seed 3: ")
 
 
 @pytest.mark.parametrize("line", ["", "--seed 1 --seeds 1..2", "--seeds 2..1", "--seed 1 --steps 0", "--seed -1"])

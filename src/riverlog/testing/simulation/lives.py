@@ -45,6 +45,7 @@ class Lives:
         self.loop: SimulatedLoop | None = None  # of this life
         self.feed = asyncio.Lock()  # changes of topics reach an engine one after another, as the broker's feed has them
         self.faulty = not self.entropy.below(2)
+        self.slow_one_in = 20  # jobs of threads
 
     def note(self, what: str) -> None:
         self.trace.append(f"{self.time.seconds:.6f} {what}")
@@ -152,7 +153,7 @@ class Lives:
 
     def executor(self, name: str, threads: int) -> Executor:
         assert self.loop is not None
-        return SimulatedThreads(self.loop, self.entropy, threads)
+        return SimulatedThreads(self.loop, self.entropy, threads, self.slow_one_in)
 
     def broken(self, violation: Violation) -> Violation:
         """Ends the run with that violation, or with the one that came before it."""

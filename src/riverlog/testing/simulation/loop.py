@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar
@@ -104,6 +105,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _bury(self) -> None:
         """What is left of the process is taken apart in silence, in a fixed order."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of work that a `finally` wanted to begin
+            self._take_apart()
+
+    def _take_apart(self) -> None:
         self._ready.clear()
         self._scheduled.clear()
         for task in self.tasks:

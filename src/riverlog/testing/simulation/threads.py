@@ -21,10 +21,11 @@ T = TypeVar("T")
 class SimulatedThreads:
     """One executor of a process."""
 
-    def __init__(self, loop: Running, entropy: Entropy, threads: int) -> None:
+    def __init__(self, loop: Running, entropy: Entropy, threads: int, slow_one_in: int = 20) -> None:
         self._loop = loop
         self._entropy = entropy
         self._idle = threads
+        self._slow_one_in = slow_one_in
         self._waiting: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
         self._closed = False
 
@@ -49,7 +50,7 @@ class SimulatedThreads:
 
     def _delay_s(self) -> float:
         """Mostly tens of microseconds, at times a slow disk."""
-        slow = not self._entropy.below(20)
+        slow = not self._entropy.below(self._slow_one_in)
         return self._entropy.below(50_000 if slow else 400) / 1_000_000
 
     def _do(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from riverlog.testing.simulation.command import parse_seeds, run_seeds
 from riverlog.testing.simulation.model import Violation
-from riverlog.testing.simulation.run import Machine, failures_of, replay, simulate, simulate_twice
+from riverlog.testing.simulation.run import TRANSACTIONS, Machine, failures_of, replay, simulate, simulate_twice
 
 
 def test_one_seed_gives_one_history_and_another_gives_another() -> None:
@@ -42,6 +42,17 @@ def test_two_histories_of_one_seed_are_a_failure(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Machine, "run", run)
     assert simulate_twice(1, 10).kind == "two histories"
+
+
+def test_transactions_are_run_and_replayed_by_their_name(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = simulate_twice(1, 3, TRANSACTIONS)
+    assert outcome.kind is None
+    assert outcome != simulate(1, 3)
+    assert replay(1, 3, TRANSACTIONS) == "riverlog simulate --transactions --seed 1 --steps 3 --verbose"
+    assert run_seeds(range(1, 2), 3, verbose=True, transactions=True) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == str(outcome)
+    assert len(said) == outcome.events + 1
 
 
 def test_ranges_of_seeds() -> None:

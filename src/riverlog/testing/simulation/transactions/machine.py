@@ -49,6 +49,7 @@ class TransactionMachine(Lives):
         self.catalog = CatalogPlace()
         self.refusing = not below(3)  # the catalog refuses, conflicts and loses replies
         self.compacting = not below(4)
+        self.slow_one_in = (20, 2)[below(2)]
         self.watcher = OffsetWatcher(self.ledger)
         self.readers: list[Reader] = []
         self.plain = [PlainSender("plain", (INPUT, OUTPUT)[below(2)], self.ledger)]
@@ -65,7 +66,7 @@ class TransactionMachine(Lives):
             name = f"writer{number}{'ab'[copy]}"
             writer = Writer(name, f"w{number}", *self._manners(), self.ledger, topic)
             writer.shared = shared
-            if not self.entropy.below(4):
+            if not self.entropy.below(3):
                 writer.acks = Acks.LEADER
             self.clients.append(writer)
 

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riverlog.base.errors import ErrorKind
-from riverlog.base.ids import PartitionId, TopicId
-from riverlog.state.groups.commands import GroupSettings, GroupState, JoinResult, Leaver, SyncResult
+from riverlog.base.ids import PartitionId, TopicId, TopicName
+from riverlog.state.groups.commands import GroupSettings, GroupState, JoinResult, Leaver, SyncResult, Token
 from riverlog.state.groups.consumer import ConsumerSide
-from riverlog.state.groups.consumer_protocol import decode_assignment
+from riverlog.state.groups.consumer_protocol import decode_assignment, decode_subscription, encode_assignment
 from riverlog.state.groups.group import Group
 from riverlog.testing.consumer_driver import ConsumerClient, ConsumerGroupDriver, DrivenTopics
 from riverlog.testing.group_driver import cooperative_subscription
@@ -32,11 +32,12 @@ SUBSCRIPTIONS: Final[Sequence[tuple[tuple[str, ...], str | None]]] = (
 )
 small = st.integers(0, 5)
 action = st.one_of(
-    st.tuples(st.just("new"), st.integers(0, 3), st.integers(0, 2)),
+    st.tuples(st.just("new"), st.integers(0, 3), st.integers(0, 5)),
     st.tuples(st.just("new classic"), st.integers(0, 1), st.booleans()),
     st.tuples(st.just("beat"), small, st.just(0)),
     st.tuples(st.just("lose request"), small, st.just(0)),
     st.tuples(st.just("lose reply"), small, st.just(0)),
+    st.tuples(st.just("finish"), small, st.just(0)),
     st.tuples(st.just("resubscribe"), small, st.integers(0, 3)),
     st.tuples(st.just("leave"), small, st.just(0)),
     st.tuples(st.just("leave for a while"), small, st.just(0)),
@@ -45,7 +46,8 @@ action = st.one_of(
     st.tuples(st.just("grow"), st.integers(0, 2), st.integers(1, 7)),
     st.tuples(st.just("delete"), st.integers(1, 2), st.just(0)),
     st.tuples(st.just("wait"), st.sampled_from([100, 1_000, 20_000, 61_000]), st.just(0)),
-    st.tuples(st.just("all beat"), st.just(0), st.just(0)),
+    st.tuples(st.just("all beat"), st.just(1), st.just(0)),
+    st.tuples(st.just("all beat"), st.just(3), st.just(0)),
     st.tuples(st.just("reload"), st.just(0), st.just(0)),
 )
 
@@ -65,16 +67,12 @@ class ClassicClient:
 
     def __post_init__(self) -> None:
         self.owned: dict[str, set[int]] = {}
+        self.ids: dict[str, TopicId] = {}
         self.generation_told = -1
 
     def partitions(self) -> list[tuple[TopicId, int]]:
-        by_name = self.driver.topics.by_name
-        return [
-            (by_name[name].topic_id, index)  # type: ignore[index]
-            for name, indexes in self.owned.items()
-            if name in by_name
-            for index in indexes
-        ]
+        """Its protocol names topics: of one that was made again it owns the old one until it hears of it."""
+        return [(self.ids[name], index) for name, indexes in self.owned.items() for index in indexes]
 
     def join_again(self) -> None:
         self.state = "join"
@@ -104,7 +102,7 @@ class ClassicClient:
 
     def hear(self) -> None:
         if self.state in ("joining", "syncing") and self.waits in self.driver.answers:
-            result = self.driver.answers[self.waits]  # type: ignore[index]
+            result = self.driver.answers[Token(self.waits)]
             if isinstance(result, JoinResult):
                 self.hear_join(result)
             elif isinstance(result, SyncResult):
@@ -125,8 +123,6 @@ class ClassicClient:
 
     def assign(self, result: JoinResult) -> None:
         """As a sticky leader: a partition that somebody else still owns is given to nobody."""
-        from riverlog.state.groups.consumer_protocol import decode_subscription, encode_assignment
-
         members = {member.member_id: decode_subscription(member.metadata) for member in result.members}
         owned = {
             (name, index): member_id
@@ -137,7 +133,7 @@ class ClassicClient:
         plan: dict[str, dict[str, list[int]]] = {member_id: {} for member_id in members}
         for name in sorted({name for subscription in members.values() for name in subscription.topics}):
             readers = sorted(m for m, subscription in members.items() if name in subscription.topics)
-            topic = self.driver.topics.by_name.get(name)  # type: ignore[call-overload]
+            topic = self.driver.topics.by_name.get(TopicName(name))
             for index in range(0 if topic is None else topic.partition_count):
                 wanted = readers[index % len(readers)]
                 if owned.get((name, index), wanted) == wanted:
@@ -152,6 +148,8 @@ class ClassicClient:
             partitions, _ = decode_assignment(result.assignment)
             before = {(name, index) for name, indexes in self.owned.items() for index in indexes}
             self.owned = {name: set(indexes) for name, indexes in partitions.items()}
+            topics = self.driver.topics.by_name
+            self.ids.update((name, topics[TopicName(name)].topic_id) for name in partitions if name in topics)
             self.generation_told = self.generation
             after = {(name, index) for name, indexes in self.owned.items() for index in indexes}
             self.state = "join" if before - after else "stable"
@@ -183,8 +181,9 @@ class History:
             case "new" if len(self.clients) < 6:
                 self.made += 1
                 names, regex = SUBSCRIPTIONS[first]
-                instance = f"i{second}" if second else None
+                instance = f"i{second % 3}" if second % 3 else None
                 made = driver.client(f"m{self.made}", names=names, regex=regex or "", instance_id=instance)
+                made.is_slow = second >= 3
                 self.clients.append(made)
                 self.beat(made)
             case "new classic" if len(self.clients) < 6:
@@ -200,6 +199,8 @@ class History:
                 client.lose()
             case "lose reply" if isinstance(client, ClassicClient):
                 client.join_again()
+            case "finish" if isinstance(client, ConsumerClient):
+                client.finish()
             case "resubscribe" if isinstance(client, ConsumerClient):
                 client.names, regex = SUBSCRIPTIONS[second]
                 client.regex = regex or ""
@@ -217,7 +218,7 @@ class History:
                 self.commit(client, second)
             case "grow":
                 name = "tuv"[first]
-                topic = driver.topics.by_name.get(name)  # type: ignore[call-overload]
+                topic = driver.topics.by_name.get(TopicName(name))
                 driver.change({name: max(second, topic.partition_count if topic else 1)})
             case "delete":
                 name = "tuv"[first]
@@ -226,13 +227,16 @@ class History:
             case "wait":
                 driver.advance(first)
             case "all beat":
-                for each in list(self.clients):
-                    self.beat(each)
+                for _ in range(first):
+                    for each in list(self.clients):
+                        self.beat(each)
             case "reload":
                 driver.reload()
                 for each in self.clients:  # connections broke: whoever waited asks again
                     if isinstance(each, ClassicClient) and each.state in ("joining", "syncing"):
                         each.join_again()
+            case _:
+                pass
 
     def beat(self, client: ConsumerClient | ClassicClient) -> None:
         client.beat()
@@ -313,6 +317,10 @@ class History:
 
     def settle(self) -> None:
         """All that are alive beat on; the dead are fenced on the way."""
+        for client in self.clients:
+            if isinstance(client, ConsumerClient):
+                client.is_slow = False
+                client.finish()
         for _ in range(80):
             for client in list(self.clients):
                 self.beat(client)
@@ -359,6 +367,8 @@ class History:
 )
 def test_no_partition_is_ever_owned_by_two(interval_ms: int, assignor: str, actions: list[tuple[str, int, int]]) -> None:
     history = History(interval_ms, assignor)
+    for second in (3, 0):
+        history.play("new", 0, second)
     for what, first, second in actions:
         history.play(what, first, second)
         history.check()

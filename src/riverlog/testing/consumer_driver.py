@@ -57,6 +57,8 @@ class ConsumerClient:
     rebalance_timeout_ms: int = 60_000
     epoch: int = 0
     owned: dict[TopicId, set[int]] = field(default_factory=dict)
+    wanted: dict[TopicId, set[int]] | None = None  # what it was given while it had not given up the rest
+    is_slow: bool = False  # it goes from `owned` to `wanted` only when it is told to finish
     is_full: bool = True  # the next request says everything
     is_dead: bool = False  # another took its instance over
     is_told: bool = False  # it has been given an assignment that it has not acknowledged
@@ -92,16 +94,23 @@ class ConsumerClient:
         if result.error is None:
             self.epoch = result.member_epoch
             self.is_full = False
-            self.is_told = result.assignment is not None
+            self.is_told = False
             if result.assignment is not None:
-                self.owned = {topic_id: set(indexes) for topic_id, indexes in result.assignment.items()}
+                self.wanted = {topic_id: set(indexes) for topic_id, indexes in result.assignment.items()}
+                if not self.is_slow:
+                    self.finish()
         elif result.error in (ErrorKind.FENCED_MEMBER_EPOCH, ErrorKind.UNKNOWN_MEMBER_ID):
-            self.owned = {}
+            self.owned, self.wanted = {}, None
             self.epoch = 0
             self.is_full = True
         elif result.error is ErrorKind.FENCED_INSTANCE_ID:
             self.owned = {}
             self.is_dead = True
+
+    def finish(self) -> None:
+        """It has given up what it must, and takes what it was given."""
+        if self.wanted is not None:
+            self.owned, self.wanted, self.is_told = self.wanted, None, True
 
     def lose(self) -> None:
         """The answer never came: the next request says everything again."""
@@ -115,7 +124,7 @@ class ConsumerClient:
     def leave(self, epoch: int = -1) -> ConsumerHeartbeatResult:
         self.epoch, self.is_full, self.is_told = epoch, False, False
         result = self.send()
-        self.epoch, self.owned, self.is_full = 0, {}, True
+        self.epoch, self.owned, self.wanted, self.is_full = 0, {}, None, True
         return result
 
     def partitions(self) -> list[tuple[TopicId, int]]:

@@ -15,7 +15,7 @@ from riverlog.state.producers import NO_OFFSET, BatchMark, ProducerEntry
 from riverlog.storage.format import names, producer_snapshot, txn_index
 from riverlog.storage.format.txn_index import AbortedEntry
 from riverlog.storage.inspect import dump, dump_values, verify
-from tests.engine_directory import write_directory
+from tests.engine_directory import write_directory, write_transactions
 from tests.partition_files import PartitionWriter
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(600)]
@@ -84,6 +84,29 @@ def test_kafka_reads_what_the_local_engine_wrote(tmp_path: Path) -> None:
         assert [int(offset) for offset in re.findall(r"^\| offset: (\d+)", printed, re.MULTILINE)] == ours
         assert ours == list(range(len(ours)))
         assert "producerId: 7 producerEpoch: 0" in printed
+
+
+def test_kafka_reads_our_markers_aborted_transactions_and_open_ones(tmp_path: Path) -> None:
+    write_transactions(tmp_path / "data", tmp_path / "killed")
+    (partition,) = (tmp_path / "data" / names.TOPICS).iterdir()
+    logs, indexes = sorted(partition.glob("*.log")), sorted(partition.glob("*.txnindex"))
+    assert len(logs) > 3
+    assert len(indexes) > 2
+    printed = kafka_dump(
+        *logs, *indexes, *sorted(partition.glob("*.snapshot")), options=("--print-data-log", "--deep-iteration")
+    )
+    assert printed.count("endTxnMarker: ABORT coordinatorEpoch: 1") == 21
+    assert printed.count("endTxnMarker: COMMIT coordinatorEpoch: 1") == 1
+    entries = [entry for index in indexes for entry in txn_index.decode(index.read_bytes())]
+    assert len(entries) == 21
+    for entry in entries:
+        line = (
+            f"version: 0 producerId: {entry.producer_id} firstOffset: {entry.first_offset} "
+            f"lastOffset: {entry.last_offset} lastStableOffset: {entry.last_stable_offset}"
+        )
+        assert line in printed
+    assert "producerId: 3 producerEpoch: 0 coordinatorEpoch: -1 currentTxnFirstOffset: OptionalLong[64]" in printed
+    assert "producerId: 2 producerEpoch: 2 coordinatorEpoch: 1 currentTxnFirstOffset: OptionalLong.empty" in printed
 
 
 def test_kafka_passes_over_the_earlier_batches_of_our_snapshot(tmp_path: Path) -> None:

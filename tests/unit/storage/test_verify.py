@@ -4,6 +4,7 @@ repairs by itself is a note."""
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from riverlog.storage.format import checkpoint, meta, names, partition_metadata,
 from riverlog.storage.format.leader_epochs import EpochEntry, LeaderEpochs
 from riverlog.storage.format.offset_index import OffsetIndex
 from riverlog.storage.verify import Problem, verify
-from tests.engine_directory import write_directory
+from tests.engine_directory import write_directory, write_transactions
 from tests.partition_files import PartitionWriter, make_batch, simple_records
 
 
@@ -351,3 +352,39 @@ def test_what_the_local_engine_writes_is_sound(tmp_path: Path) -> None:
     assert len(list((tmp_path / "data" / names.TOPICS).rglob("*.log"))) > 4
     assert list(verify(str(tmp_path / "data"))) == []
     assert [problem for problem in verify(str(tmp_path / "killed")) if not problem.is_note] == []
+
+
+@pytest.fixture(scope="module")
+def transactional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("transactional")
+    write_transactions(root / "data", root / "killed")
+    return root
+
+
+def indexes_in(root: Path) -> list[Path]:
+    return sorted(root.glob(f"{names.TOPICS}/*/*{names.TXN_INDEX}"))
+
+
+def test_a_log_with_transactions_is_sound_after_a_clean_stop_and_a_kill(transactional: Path) -> None:
+    assert list(verify(str(transactional / "data"))) == []
+    assert all(problem.is_note for problem in verify(str(transactional / "killed")))
+    assert len(indexes_in(transactional / "data")) > 2
+    assert indexes_in(transactional / "killed"), "one checkpoint was written"
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_every_entry_of_a_transaction_index_is_held_by_a_marker(transactional: Path, tmp_path: Path, at: int) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(transactional / "data", root)
+    path = indexes_in(root)[at]
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 5):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        assert {problem.path for problem in verify(str(root)) if not problem.is_note} == {str(path)}, position
+    for content in (b"", whole[: txn_index.ENTRY_BYTES], whole + whole[-txn_index.ENTRY_BYTES :], whole[:-1]):
+        if content != whole:
+            path.write_bytes(content)
+            assert {problem.path for problem in verify(str(root)) if not problem.is_note} == {str(path)}
+    path.unlink()
+    assert {problem.path for problem in verify(str(root)) if not problem.is_note} == {str(path)}
+

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import re2  # type: ignore[import-untyped]  # it has none
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.state.transactions.commands import Producer, TransactionState, Version
@@ -11,6 +13,13 @@ from riverlog.state.transactions.commands import Producer, TransactionState, Ver
 
 class NotAllowedTransactional(RiverlogError):
     """The caller may not write under the transactional id of its request, or names none with transactional batches."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorKind.UNAUTHORIZED, message)
+
+
+class GroupRefused(RiverlogError):
+    """The caller may not read the group whose offsets it wants to commit."""
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorKind.UNAUTHORIZED, message)
@@ -73,3 +82,17 @@ def produce_refusal(kind: ErrorKind, version: Version, transactional_id: str) ->
         kind = ErrorKind.INVALID_TXN_STATE if version < Version.FLEXIBLE else ErrorKind.TRANSACTION_ABORTABLE
         said = f"the partition is not in the open transaction of transactional id {transactional_id!r}: abort it"
     return RiverlogError(kind, said)
+
+
+def whole_match(pattern: str | None) -> Callable[[str], Any]:
+    """Whether a text matches the whole expression of RE2; None and "" match all. Raises INVALID_REGULAR_EXPRESSION."""
+    if not pattern:
+        return lambda _: True
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options).fullmatch  # type: ignore[no-any-return]  # re2 has no types
+    except re2.error as error:
+        raise RiverlogError(
+            ErrorKind.INVALID_REGULAR_EXPRESSION, f"{pattern!r} is no regular expression of RE2: {error}"
+        ) from error

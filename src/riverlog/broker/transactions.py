@@ -12,11 +12,8 @@ Not here: the rules of transactions (`state/transactions`), their machines and m
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-import re2  # type: ignore[import-untyped]  # it has none
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, ProducerId, TopicName
@@ -26,7 +23,7 @@ from riverlog.broker.producer_ids import ProducerIds
 from riverlog.broker.settings import BrokerSettings
 from riverlog.broker.telemetry import TransactionCounters
 from riverlog.broker.transaction_machines import Admitted, PendingOffsets, TransactionMachines
-from riverlog.broker.transaction_requests import Described, Listed, refused
+from riverlog.broker.transaction_requests import Described, GroupRefused, Listed, refused, whole_match
 from riverlog.catalog.contract import Catalog, CatalogUnavailable
 from riverlog.env.clock import Clock
 from riverlog.env.entropy import Entropy
@@ -54,9 +51,10 @@ if TYPE_CHECKING:
     from riverlog.broker.produce import Producing
     from riverlog.broker.transaction_session import TransactionSession
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 epoch_near_end: Final = 2**15 - 1 - 16  # from there on an end brings a fresh producer id along
+asked_at_a_time_max: Final = 100  # ids of one request that describes them
 NOBODY: Final = Producer()
 NO_FRESH_ID: Final = ProducerId(-1)
 
@@ -248,7 +246,7 @@ class Transactions:
     # ------------------------------------------------------------------ for people
 
     async def describe(self, caller: Caller, transactional_ids: Sequence[str]) -> Sequence[Described]:
-        return await asyncio.gather(*(self._describe(caller, one) for one in transactional_ids))
+        return await _some_at_a_time(transactional_ids, lambda one: self._describe(caller, one))
 
     async def list(
         self,
@@ -260,14 +258,14 @@ class Transactions:
     ) -> Sequence[Listed]:
         """Those that the caller may see, by id. Empty filters let all through; `duration_ms`: only those whose transaction
         has been open for longer. Raises INVALID_REGULAR_EXPRESSION; a pattern must match the whole id."""
-        matches = _matcher(pattern)
+        matches = whole_match(pattern)
         await self._machines.load_all()
         ids = sorted(
             one for one in self._machines.runners if matches(one) and self._allows(caller, Operation.DESCRIBE, one)
         )
         now_ms = self._clock.now_ms()
         listed = []
-        for transactional_id, found in zip(ids, await asyncio.gather(*map(self._description, ids)), strict=True):
+        for transactional_id, found in zip(ids, await _some_at_a_time(ids, self._description), strict=True):
             if (
                 found.error is None
                 and found.state is not TransactionState.DEAD
@@ -372,21 +370,9 @@ class Transactions:
         return PartitionId(topic.topic_id, index)
 
 
-class GroupRefused(RiverlogError):
-    """The caller may not read the group whose offsets it wants to commit."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(ErrorKind.UNAUTHORIZED, message)
-
-
-def _matcher(pattern: str | None) -> Callable[[str], Any]:
-    if not pattern:
-        return lambda _: True
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options).fullmatch  # type: ignore[no-any-return]  # re2 has no types
-    except re2.error as error:
-        raise RiverlogError(
-            ErrorKind.INVALID_REGULAR_EXPRESSION, f"{pattern!r} is no regular expression of RE2: {error}"
-        ) from error
+async def _some_at_a_time(names: Sequence[str], ask: Callable[[str], Coroutine[Any, Any, T]]) -> list[T]:
+    """The answers in order; not all of a long list are asked beside each other."""
+    answers: list[T] = []
+    for first in range(0, len(names), asked_at_a_time_max):
+        answers += await asyncio.gather(*map(ask, names[first : first + asked_at_a_time_max]))
+    return answers

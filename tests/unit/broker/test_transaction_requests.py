@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from riverlog.base.errors import ErrorKind
-from riverlog.broker.transaction_requests import NotAllowedTransactional, produce_refusal, refused
+from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.broker.transaction_requests import NotAllowedTransactional, produce_refusal, refused, whole_match
 from riverlog.state.transactions.commands import Version
 
 PLAIN, FLEXIBLE, BUMPED = Version
@@ -36,3 +36,13 @@ def test_a_refusal_names_the_id_and_says_what_to_do() -> None:
     assert refused(ErrorKind.PRODUCER_FENCED, "tx").message.endswith("this one must stop")
     assert refused(ErrorKind.STORAGE, "tx").message == "transactional id 'tx': ask again"
     assert NotAllowedTransactional("no").kind is ErrorKind.UNAUTHORIZED
+
+
+def test_a_pattern_matches_the_whole_text() -> None:
+    assert whole_match(None)("anything")
+    assert whole_match("")("anything")
+    assert whole_match("a+")("aaa")
+    assert not whole_match("a+")("aaab")
+    with pytest.raises(RiverlogError) as caught:
+        whole_match("a(")
+    assert caught.value.kind is ErrorKind.INVALID_REGULAR_EXPRESSION

@@ -12,8 +12,8 @@ from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.units import MINUTE_MS
 from riverlog.broker.group_requests import MemberAsked
 from riverlog.broker.settings import BrokerSettings
+from riverlog.broker.transaction_requests import GroupRefused
 from riverlog.broker.transaction_session import Records, TransactionSession
-from riverlog.broker.transactions import GroupRefused
 from riverlog.catalog.contract import Scope
 from riverlog.records.record import NewRecord
 from riverlog.state.access import LIBRARY_CALLER, AllowAll, Caller, Operation, Resource, ResourceKind

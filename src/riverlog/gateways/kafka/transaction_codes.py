@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from riverlog.base.errors import ErrorKind, RiverlogError
-from riverlog.broker.transactions import GroupRefused
+from riverlog.broker.transaction_requests import GroupRefused
 from riverlog.gateways.kafka.errors import error_code
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.state.access import ResourceKind

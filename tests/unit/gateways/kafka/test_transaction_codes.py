@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from riverlog.base.errors import ErrorKind, RiverlogError
-from riverlog.broker.transactions import GroupRefused
+from riverlog.broker.transaction_requests import GroupRefused
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.gateways.kafka.transaction_codes import transaction_code, transaction_version
 from riverlog.state.transactions.commands import Version

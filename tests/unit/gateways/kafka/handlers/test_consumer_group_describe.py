@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from riverlog.broker.group_requests import ConsumerAsked
-from riverlog.gateways.kafka.handlers import consumer_group_describe
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.consumer_group_describe import (
     ConsumerGroupDescribeRequest,
@@ -20,8 +19,6 @@ from riverlog.gateways.kafka.schema.list_groups import ListGroupsRequest
 from riverlog.state.access import LIBRARY_CALLER, DenyAll, Operation
 from riverlog.testing.group_world import GroupWorld, group_world
 from riverlog.testing.topic_world import Denies
-
-assert consumer_group_describe.consumer_group_describe
 
 
 def run(story: Callable[[GroupWorld], Awaitable[None]]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from riverlog.broker.settings import BrokerSettings
-from riverlog.gateways.kafka.handlers import consumer_group_heartbeat
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
@@ -20,8 +19,6 @@ from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.state.access import LIBRARY_CALLER, DenyAll, Operation
 from riverlog.testing.group_world import GroupWorld, group_world
 from riverlog.testing.topic_world import Denies
-
-assert consumer_group_heartbeat.consumer_group_heartbeat
 
 
 def run(story: Callable[[GroupWorld], Awaitable[None]], settings: BrokerSettings | None = None) -> None:

@@ -52,6 +52,7 @@ from riverlog.state.transactions.rows import (
 from riverlog.state.transactions.rules import PREPARED, Then, is_timeout, judge_end, judge_init, producer_error
 
 parked_count_max: Final = 100  # requests that wait at one transactional id; a client has five in flight at most
+groups_count_max: Final = 1_000  # of one transaction; partitions are as many as there are
 
 
 class Transaction(TransactionLife):
@@ -139,6 +140,9 @@ class Transaction(TransactionLife):
             tuple(dict.fromkeys(each for each in command.partitions if each not in self._partitions)),
             tuple(dict.fromkeys(each for each in command.groups if each not in self._groups)),
         )
+        if len(self._groups) + len(new.groups) > groups_count_max:
+            self._refuse(command, ErrorKind.TRANSACTION_ABORTABLE)
+            return
         if new != Addition():
             self._join(new)
             if is_open:

@@ -22,7 +22,7 @@ from riverlog.state.transactions.commands import (
     Version,
 )
 from riverlog.state.transactions.effects import Schedule, WriteMarkers
-from riverlog.state.transactions.machine import Transaction, parked_count_max
+from riverlog.state.transactions.machine import Transaction, groups_count_max, parked_count_max
 from riverlog.state.transactions.rules import EPOCH_LAST
 from riverlog.testing.transaction_driver import P0, P1, TransactionDriver
 
@@ -193,6 +193,14 @@ def test_what_was_added_is_there_after_a_load(driver: TransactionDriver) -> None
     assert (set(asked.partitions), set(asked.groups)) == ({P0, P1, *others}, {"g", "h"})
     driver.commit_lazy()
     assert set(driver.rows) == {"state"}
+
+
+def test_a_transaction_has_no_more_groups_than_there_is_room_for(driver: TransactionDriver) -> None:
+    producer = driver.new_producer()
+    driver.add(producer, groups=[f"g{index}" for index in range(groups_count_max)])
+    assert driver.answers[driver.add(producer, P0, groups=["g"])] == AddResult(ABORTABLE)
+    assert not driver.machine.admits(producer, P0), "all or nothing"
+    assert driver.answers[driver.add(producer, P0, groups=["g0"])] == AddResult(None, Number(1), [None, None])
 
 
 def test_verify_names_what_is_not_in_the_transaction(driver: TransactionDriver) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId, ProducerId
+from riverlog.base.seldom import Seldom
 from riverlog.broker.effects import MachineRunner
 from riverlog.broker.machines import Loaded, MachineKind, Machines
 from riverlog.broker.telemetry import TransactionCounters
@@ -34,6 +35,7 @@ TRANSACTION_SCOPE: Final = "transaction"
 marker_retry_pause_ms_min: Final = 20
 marker_retry_pause_ms_max: Final = 1_000
 load_retry_pause_ms_max: Final = 10_000
+complaints_interval_ms: Final = 30_000  # of one end about what it waits for
 
 TransactionRunner: TypeAlias = MachineRunner[Transaction]
 
@@ -191,6 +193,7 @@ class TransactionMachines(Machines[Transaction]):
 
     async def _mark_partitions(self, runner: TransactionRunner, effect: WriteMarkers) -> None:
         left = list(effect.partitions)
+        complaints = Seldom(complaints_interval_ms)
         pause_ms = marker_retry_pause_ms_min
         while left and runner.refusal is None:
             outcomes = await self._end(runner, effect, left)
@@ -200,9 +203,10 @@ class TransactionMachines(Machines[Transaction]):
                     done.append(partition)
                 elif outcome.error.kind is ErrorKind.TRANSACTION_COORDINATOR_FENCED:
                     log.error("%s is coordinated elsewhere: %s", runner.what, outcome.error.message)
+                    await self._pause(marker_retry_pause_ms_max)  # it is loaded again, and may find the same
                     runner.drop(ErrorKind.NOT_COORDINATOR, f"{runner.what} is coordinated elsewhere: find its coordinator")
                     return
-                else:
+                elif complaints.due(self._clock.monotonic_ms()) is not None:
                     log.warning("the end of %s waits for %s: %s", runner.what, partition, outcome.error.message)
             if done:
                 self.tell(runner, MarkersWritten(effect.number, done))
@@ -229,6 +233,7 @@ class TransactionMachines(Machines[Transaction]):
             return [Refused(RiverlogError(ErrorKind.INTERNAL, "an internal error, logged above"))] * len(markers)
 
     async def _tell_group(self, runner: TransactionRunner, effect: WriteMarkers, group_id: str) -> None:
+        complaints = Seldom(complaints_interval_ms)
         pause_ms = marker_retry_pause_ms_min
         while runner.refusal is None:
             try:
@@ -236,9 +241,8 @@ class TransactionMachines(Machines[Transaction]):
                 self.tell(runner, MarkersWritten(effect.number, (), [group_id]))
                 return
             except RiverlogError as refusal:
-                if self._closed:
-                    return
-                log.warning("the end of %s waits for group %r: %s", runner.what, group_id, refusal.message)
+                if complaints.due(self._clock.monotonic_ms()) is not None:
+                    log.warning("the end of %s waits for group %r: %s", runner.what, group_id, refusal.message)
             except Exception:
                 log.exception("the end of %s waits for group %r", runner.what, group_id)
             pause_ms = await self._pause(pause_ms)

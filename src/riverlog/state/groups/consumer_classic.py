@@ -55,7 +55,7 @@ class ClassicCalls(ConsumerCore):
             subscription = decode_subscription(join.protocols[0][1])
         except ValueError:
             return JoinResult(ErrorKind.INCONSISTENT_GROUP_PROTOCOL, join.member_id)
-        if subscription.owned and join.member_id not in self.roster.members:
+        if any(subscription.owned.values()) and join.member_id not in self.roster.members:
             # Its session ran out while it kept what it had: it has to give that up before it comes in again.
             return JoinResult(ErrorKind.UNKNOWN_MEMBER_ID, join.member_id)
         found = self._joining(join)

@@ -137,7 +137,7 @@ class ConsumerCore(Side):
                 self.bump()
 
     def set_deadline(self) -> None:
-        deadline_ms = self.deadlines.next_ms
+        deadline_ms = self.deadlines.next_ms if len(self.roster) else None
         if self._is_loaded:
             deadline_ms = self._now.monotonic_ms
         elif self.group_epoch > self.target.epoch and len(self.roster):

@@ -1,7 +1,8 @@
 """`python -m riverlog.demo`: the whole story, told as it goes. Exit 0: all is as in the CSV; 1: what differs; 130: Ctrl-C.
 
 A broker starts over a fresh directory; a producer writes a year of flights; half-way the broker is killed with SIGKILL and
-started again; a group of two consumers reads everything; what they counted is compared with the CSV itself.
+started again; a group of two consumers reads everything; what they counted is compared with the CSV itself. Then a worker
+adds up flights and miles in transactions, is killed in one, and another goes on: its sums are compared with the CSV, too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from riverlog.demo.adding import Adders, read_sums
 from riverlog.demo.broker import BrokerFailed, DemoBroker
 from riverlog.demo.flights import DataMissing, Tally, airlines, differences, rows, tally, to_flight
 from riverlog.demo.streaming import TOPIC, Readers, StreamFailed, Writer, create_topic, partition_count
@@ -94,6 +96,29 @@ class Demo:
             self.console.print(
                 f"[green]The same as in the CSV:[/] {found.count:,} flights, the totals of {len(found.flights_of)} carriers, "
                 f"and the order of each of {keyed:,} aircraft's flights.",
+                soft_wrap=True,
+            )
+        return wrong + self._add_up(expected)
+
+    def _add_up(self, expected: Tally) -> list[str]:
+        """Exactly once: what differs between the sums of a worker that is killed and the CSV."""
+        adders = Adders(self.broker.bootstrap, self.broker.directory, clock=self.clock)
+        with self._bar("adding up, exactly once", expected.count) as progress:
+            cut = adders.add_up(expected.count // 2, progress)
+        committed, written = (read_sums(self.broker.bootstrap, committed=only) for only in (True, False))
+        self.console.print(
+            f"the worker was killed (SIGKILL) after {cut.committed:,} flights, with {cut.open:,} more in an open transaction; "
+            f"another one went on after {cut.pause_seconds:.2f} s",
+            soft_wrap=True,
+        )
+        wrong = committed.differences(expected)
+        if written.count != expected.count + cut.open:
+            wrong.append(f"the log has sums of {written.count:,} flights, not those of the cut transaction beside the others")
+        if not wrong:
+            self.console.print(
+                f"[green]Each flight counted once:[/] the sums that are committed are the CSV's for all "
+                f"{len(committed.flights_of)} carriers, {sum(committed.miles_of.values()):,} miles; "
+                f"the log has {written.count - committed.count:,} flights more, of the transaction that was aborted.",
                 soft_wrap=True,
             )
         return wrong

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,8 @@ def test_everything_comes_back_through_a_kill(tmp_path: Path) -> None:
     assert (process.returncode, err) == (0, "")
     assert "the broker was killed (SIGKILL) with" in out
     assert "The same as in the CSV: 30,000 flights, the totals of" in out
+    assert re.search(r"the worker was killed \(SIGKILL\) after 1[56],\d{3} flights, with [\d,]+ more in an open trans", out)
+    assert re.search(r"Each flight counted once: the sums that are committed are the CSV's for all \d+ carriers", out)
     assert list(tmp_path.iterdir()) == []
     assert processes_over(tmp_path) == []
 

@@ -88,8 +88,11 @@ class ClassicSide(RebalancingGroup):
         return dict.fromkeys(self._stored)
 
     def adopt(self, generation: int, members: Sequence[Member]) -> None:
-        """Consumers that come from another side, at least one; they are called to rebalance."""
-        self.generation = generation
+        """Consumers that come from another side, at least one; they are called to rebalance.
+
+        Until then they commit in the generation that they know. The rows already say the next one, so that after a load
+        nobody takes what it has for the whole: it is told ILLEGAL_GENERATION and joins again."""
+        self.generation = generation + 1
         self.protocol_type = CONSUMER_PROTOCOL_TYPE
         for member in members:
             self.membership.add(member)
@@ -98,6 +101,7 @@ class ClassicSide(RebalancingGroup):
         self._subscribed = self.membership.subscriptions(self.protocol_type, self.protocol)
         self._enter(GroupState.STABLE)
         self._store()
+        self.generation = generation
         self._rebalance_or_complete()
 
     # ------------------------------------------------------------------ offsets

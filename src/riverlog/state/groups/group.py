@@ -198,7 +198,7 @@ class Group:
         self._write(dict.fromkeys(consumer.row_keys()))
         side = ClassicSide(self.group_id, self.settings)
         self._turn(side)
-        side.adopt(consumer.group_epoch, members)
+        side.adopt(max(member.standing.epoch for member in consumer.roster), members)
 
     def _join(self, join: Join) -> None:
         if isinstance(self.side, ConsumerSide) and not self.side.member_count:

@@ -146,10 +146,17 @@ class TestDown:
         driver, a, b = classic_pair()
         x = driver.client("x")
         x.beat()
-        epoch = x.epoch
+        epochs = {}
+        for member_id in (a, b):
+            joined = driver.answers[driver.join(member_id)]
+            assert isinstance(joined, JoinResult)
+            epochs[member_id] = joined.generation
         x.leave()
         assert (driver.machine.group_type, driver.machine.state) == ("classic", GroupState.PREPARING_REBALANCE)
-        assert (kept(driver), driver.classic.generation > epoch) == ([7], True)
+        for member_id in (a, b):  # what they have read meanwhile is not read again
+            assert driver.beat(member_id, epochs[member_id]) is ErrorKind.REBALANCE_IN_PROGRESS
+            assert driver.commit({OFFSET: 8}, member_id, epochs[member_id]) is None
+        assert kept(driver) == [8]
         assert not [key for key in driver.rows if key.startswith("consumer")]
         first, second = driver.join(a), driver.join(b)
         results = [driver.answers[token] for token in (first, second)]
@@ -162,14 +169,20 @@ class TestDown:
         driver.advance(6_000)
         assert (driver.machine.group_type, driver.machine.member_count) == ("classic", 2)
 
-    def test_a_group_loaded_after_it_goes_on(self) -> None:
-        driver, a, _ = classic_pair()
+    def test_a_group_loaded_before_it_has_rebalanced_does_so(self) -> None:
+        driver, a, b = classic_pair()
         x = driver.client("x")
         x.beat()
+        joined = driver.answers[driver.join(a)]
+        assert isinstance(joined, JoinResult)
         x.leave()
         driver.reload()
-        assert (driver.machine.group_type, driver.machine.state) == ("classic", GroupState.STABLE)
-        assert driver.beat(a, driver.classic.generation) is None
+        assert driver.machine.group_type == "classic"
+        assert driver.beat(a, joined.generation) is ErrorKind.ILLEGAL_GENERATION
+        tokens = [driver.join(a), driver.join(b)]
+        results = [driver.answers[token] for token in tokens]
+        assert [isinstance(result, JoinResult) and result.error for result in results] == [None, None]
+        assert driver.machine.state is GroupState.COMPLETING_REBALANCE
 
     def test_it_stays_where_the_policy_says_so(self) -> None:
         driver, _, _ = classic_pair(migration_policy="upgrade")

@@ -274,6 +274,7 @@ class MemoryEngine:
             raise not_readable(found.name, found.log_end, offset)
         found.log_start = max(found.log_start, Offset(target))
         found.retain(None)
+        self._moved(found)  # what held back the last stable offset may be gone
         return found.log_start
 
     def epoch_end(self, partition: PartitionId, leader_epoch: int) -> EpochEnd:

@@ -65,7 +65,9 @@ class Fetching:
         limit = read.bytes_max if read.bytes_max < budget else budget
         if limit <= 0 and not first:
             return self._fetched(partition, NO_SLICES, isolation)
-        end = stable_end(partition) if isolation is Isolation.READ_COMMITTED else partition.high
+        end = partition.high
+        if partition.transactions is not None and isolation is Isolation.READ_COMMITTED:
+            end = stable_end(partition)
         if self.engine.catchup.ahead:
             expected = self.engine.catchup.expected(partition, read.offset, limit, first, end)
             if expected is not None:
@@ -90,10 +92,11 @@ class Fetching:
         isolation: Isolation,
         aborted: Sequence[AbortedTransaction] = (),
     ) -> FetchedPartition:
+        high = partition.high.offset
         return FetchedPartition(
             slices,
-            partition.high.offset,
-            partition.stable_offset(),
+            high,
+            high if partition.transactions is None else partition.stable_offset(),
             partition.log_start,
             aborted if isolation is Isolation.READ_COMMITTED else None,
         )

@@ -12,6 +12,7 @@ import errno
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -244,11 +245,9 @@ class LocalPartition:
             segment.overhang = True
             self.segments_only = True
             self._note_unsynced(segment)  # so that what is cut off cannot come back once more was acknowledged
-            try:
+            with suppress(OSError):  # it is tried again before the next write; readers stop at `size`, recovery at the bad batch
                 segment.file.truncate(segment.size)
                 segment.overhang = False
-            except OSError:
-                pass  # it is tried again before the next write; readers and recovery stop at `size` resp. the bad batch
         return RiverlogError(
             ErrorKind.STORAGE,
             f"{self.name}: a batch of {format_bytes(size)} could not be written to {self.directory}: {error.strerror or error}; "
@@ -381,7 +380,8 @@ class LocalPartition:
 
     def stable_offset(self) -> Offset:
         """The last stable offset, which does not stay behind where the log begins."""
-        return max(self.producers.last_stable_offset(self.high.offset), self.log_start)
+        high = self.high.offset
+        return high if self.transactions is None else max(self.producers.last_stable_offset(high), self.log_start)
 
     def watermarks(self) -> Watermarks:
         high, stable = self.high.offset, self.stable_offset()

@@ -81,7 +81,9 @@ class SegmentSlices(Slices):
     __slots__ = ("position", "segment")
 
     def __init__(self, part: Part, size: int, release: Callable[[], None] | None, segment: Segment, position: int) -> None:
-        super().__init__((part,), size, release)
+        self.parts = (part,)
+        self.size = size
+        self._release = release
         self.segment = segment
         self.position = position
 

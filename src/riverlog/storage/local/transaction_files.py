@@ -201,13 +201,14 @@ def place_open(partition: LocalPartition) -> None:
     """Finds where the open transactions begin. Raises OSError."""
     files = partition.world.files
     for offset in partition.producers.open_offsets():
+        transactions = transactions_of(partition)
         if not partition.segments or offset < partition.segments[0].base_offset:
             continue  # its first records were deleted: readers begin behind them
         segment = partition.segments[partition.segment_at(offset)]
         index = segment.index or load_index(files, segment.path, segment.base_offset)
         file = files.open(segment.log_path, writable=False)
         try:
-            transactions_of(partition).places[offset] = place_of(file, index.lookup(offset), segment.size, offset)
+            transactions.places[offset] = place_of(file, index.lookup(offset), segment.size, offset)
         finally:
             file.close()
 

@@ -207,7 +207,10 @@ class Upkeep:
         if not 0 <= target <= partition.high.offset:
             raise not_readable(partition.name, partition.high.offset, offset)
         checkpoints = self.engine.checkpoints
+        stable = partition.stable_offset()
         partition.log_start = start = max(partition.log_start, Offset(target))
+        if partition.stable_offset() != stable:
+            self.engine.alarm.moved(partition)  # what held it back was deleted
         if start > checkpoints.log_starts.get(partition.id, 0):
             error = await self._shared_checkpoint()
             if isinstance(error, RiverlogError):  # some partition failed or went meanwhile; the next does not wait for it

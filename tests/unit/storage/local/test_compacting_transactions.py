@@ -1,5 +1,5 @@
-"""Compaction of a log with transactions, by Kafka's rules: records of aborted ones go, an open one holds it up, a marker goes once
-nothing of its transaction is left and `delete.retention.ms` is over; transaction indexes say what stays."""
+"""Compaction of a log with transactions, by Kafka's rules: records of aborted ones go, an open one holds it up, a marker goes
+once nothing of its transaction is left and `delete.retention.ms` is over; transaction indexes say what stays."""
 
 from __future__ import annotations
 

@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.base.ids import PartitionId, TopicName
+from riverlog.broker.transaction_session import Records
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.gateways.kafka.schema.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from riverlog.gateways.kafka.schema.metadata import MetadataRequest
+from riverlog.records.record import NewRecord
 from riverlog.server.compose import Server, drain_seconds_max
 from riverlog.server.settings import ServerSettings, load
 from riverlog.state.access import LIBRARY_CALLER
+from riverlog.state.transactions.commands import TransactionState
 from riverlog.testing.kafka_client import KafkaClient
 
 
@@ -132,3 +136,36 @@ def test_a_stop_does_not_wait_for_a_group_that_waits_for_its_members() -> None:
             assert client.is_hung_up()
 
     asyncio.run(run())
+
+
+def test_a_start_ends_the_transactions_that_took_too_long_and_keeps_those_that_were_committed(tmp_path: Path) -> None:
+    async def partition(server: Server) -> PartitionId:
+        return PartitionId(server.broker.topics.by_name[TopicName("t")].topic_id, 0)
+
+    async def begin(server: Server) -> None:
+        await server.create_topic(LIBRARY_CALLER, "t", 1, {})
+        session = await server.broker.transactions.session(LIBRARY_CALLER, "done", 60_000)
+        session.begin()
+        await session.append([Records("t", 0, [NewRecord(server.broker.clock.now_ms())])])
+        await session.commit()
+        orphan = await server.broker.transactions.session(LIBRARY_CALLER, "orphan", 1)
+        orphan.begin()
+        try:
+            await orphan.append([Records("t", 0, [NewRecord(server.broker.clock.now_ms())])])
+        except RiverlogError:
+            pass  # it has timed out already
+
+    async def look(server: Server) -> None:
+        woken = asyncio.Event()
+        place = await partition(server)
+        subscription = server.broker.engine.subscribe([place], woken.set)
+        while (marks := server.broker.engine.watermarks(place)).last_stable_offset < marks.log_end:
+            woken.clear()
+            await woken.wait()
+        subscription.close()
+        done, orphan = await server.broker.transactions.describe(LIBRARY_CALLER, ["done", "orphan"])
+        assert done.state in (TransactionState.PREPARE_COMMIT, TransactionState.COMPLETE_COMMIT)
+        assert orphan.state in (TransactionState.PREPARE_ABORT, TransactionState.COMPLETE_ABORT)
+
+    serving(begin, settings(tmp_path / "data"), in_memory=False)
+    serving(look, settings(tmp_path / "data"), in_memory=False)

@@ -7,11 +7,14 @@ import logging
 
 import pytest
 
+from riverlog.broker.transaction_session import Records
 from riverlog.gateways.http.session import Answer
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
+from riverlog.records.record import NewRecord
 from riverlog.server.compose import Server
 from riverlog.server.http import complain, health, metrics, request_name
 from riverlog.server.settings import load
+from riverlog.state.access import LIBRARY_CALLER
 from riverlog.testing.clock import ManualClock
 
 SETTINGS = {"listeners": "PLAINTEXT://127.0.0.1:0", "riverlog.http.listener": "127.0.0.1:0"}
@@ -58,6 +61,31 @@ def test_each_family_of_the_process_is_there_once_with_all_listeners() -> None:
         assert [line for line in lines if line.startswith(name)] == [
             f'{name}{{listener="kafka"}} 0',
             f'{name}{{listener="http"}} 0',
+        ]
+
+    asyncio.run(run())
+
+
+def test_transactions_are_counted() -> None:
+    async def run() -> None:
+        server = await Server.start(load(None, SETTINGS), in_memory=True)
+        try:
+            await server.create_topic(LIBRARY_CALLER, "t", 1, {})
+            session = await server.broker.transactions.session(LIBRARY_CALLER, "tx", 60_000)
+            for end in (session.commit, session.abort, session.commit):
+                session.begin()
+                await session.append([Records("t", 0, [NewRecord(1)])])
+                await end()
+            session.begin()
+            await session.append([Records("t", 0, [NewRecord(1)])])
+            lines = (await text_of(metrics(server))).splitlines()
+        finally:
+            await server.stop()
+        assert [line for line in lines if line.startswith("riverlog_transactions")] == [
+            "riverlog_transactions_open 1",
+            'riverlog_transactions_total{outcome="committed"} 2',
+            'riverlog_transactions_total{outcome="aborted"} 1',
+            "riverlog_transactions_timed_out_total 0",
         ]
 
     asyncio.run(run())

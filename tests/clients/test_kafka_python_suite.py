@@ -25,8 +25,6 @@ EXPECTED: Final = {
     "test_create_describe_delete_acls": "ACLs come with security; fails on Kafka without an authorizer too",
     "test_ssl_handshake": "the fixture wants a broker that it starts itself; fails on Kafka by address too",
     "test_legacy_kafka_client_ssl": "the fixture wants a broker that it starts itself; fails on Kafka by address too",
-    "test_transactional_producer_messages": "transactions come later",
-    "test_transactional_producer_offsets": "transactions come later",
     "test_describe_metadata_quorum": "there is no quorum of controllers to describe",
 }
 # What the broker says about requests that this suite sends and that no handler answers.

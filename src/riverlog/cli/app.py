@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from riverlog import __version__
 from riverlog.cli.client import DEFAULT_BOOTSTRAP
-from riverlog.cli.coordination import group_app
+from riverlog.cli.coordination import group_app, transaction_app
 from riverlog.cli.errors import WRONG_USE, guarded, say
 from riverlog.cli.options import Bootstrap, Json, option, some
 from riverlog.cli.serve import ServeArguments
@@ -28,6 +28,7 @@ app = App(
 topic_app = App(name="topic", help="Make, list, describe, alter and delete topics.")
 app.command(topic_app)
 app.command(group_app)
+app.command(transaction_app)
 
 
 def run_command(tokens: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""The commands `riverlog group …`: names, options and help. What they do is in the modules that they import when they run."""
+"""The commands `riverlog group …` and `riverlog transaction …`: names, options, help. The modules they import do the rest."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from riverlog.cli.client import DEFAULT_BOOTSTRAP
 from riverlog.cli.options import Bootstrap, Json, option, some
 
 group_app = App(name="group", help="List, describe, delete and reset consumer groups.")
+transaction_app = App(name="transaction", help="List and describe transactions; find and abort hanging ones.")
 
 
 @group_app.command(name="list")
@@ -96,3 +97,62 @@ def group_reset(
 
     wanted = resets.Wanted(group, to, by, topic, partition, clamp, execute)
     return resets.reset(wanted, bootstrap_server, json)
+
+
+@transaction_app.command(name="list")
+def transaction_list(
+    *,
+    state: Annotated[tuple[str, ...], option("--state", "-s", help="Only in this state, may be given again.")] = (),
+    older_than: Annotated[
+        str | None, option("--older-than", help="Only those that have been open for longer: 90s, 15m, 2h, 7d.")
+    ] = None,
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    json: Json = False,
+) -> int:
+    """What transactional ids there are, and the state of each."""
+    from riverlog.cli import transactions
+
+    return transactions.show_all(state, older_than, bootstrap_server, json)
+
+
+@transaction_app.command(name="describe")
+def transaction_describe(
+    *names: Annotated[str, Parameter(name="ID")],
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    json: Json = False,
+) -> int:
+    """The state, producer, time-out and partitions of transactional ids."""
+    from riverlog.cli import transactions
+
+    return transactions.describe(some(names, "transactional id"), bootstrap_server, json)
+
+
+@transaction_app.command(name="open")
+def transaction_open(
+    *,
+    topic: Annotated[tuple[str, ...], option("--topic", "-t", help="Only in these topics [default: all].")] = (),
+    hanging: Annotated[bool, option("--hanging", help="Only those that nobody will end.")] = False,
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    json: Json = False,
+) -> int:
+    """What partitions have open: readers of committed records wait behind it."""
+    from riverlog.cli import transactions
+
+    return transactions.show_open(topic, hanging, bootstrap_server, json)
+
+
+@transaction_app.command(name="abort")
+def transaction_abort(
+    topic: str,
+    /,
+    *,
+    partition: Annotated[int, option("--partition", "-p", help="The partition.")],
+    start: Annotated[int, option("--start", help="The offset at which it begins, as `transaction open` shows it.")],
+    execute: Annotated[bool, option("--execute", help="Do it; without this it is only said.")] = False,
+    bootstrap_server: Bootstrap = DEFAULT_BOOTSTRAP,
+    json: Json = False,
+) -> int:
+    """Abort a hanging transaction in one partition."""
+    from riverlog.cli import transactions
+
+    return transactions.abort(topic, partition, start, execute, bootstrap_server, json)

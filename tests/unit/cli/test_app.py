@@ -10,9 +10,10 @@ from riverlog.cli import run as run_cli
 from tests.unit.cli.conftest import Run
 
 COMMANDS = {
-    "": {"serve", "topic", "produce", "consume", "group", "dump", "verify", "simulate"},
+    "": {"serve", "topic", "produce", "consume", "group", "transaction", "dump", "verify", "simulate"},
     "topic": {"create", "list", "describe", "alter", "delete"},
     "group": {"list", "describe", "delete", "delete-offsets", "reset"},
+    "transaction": {"list", "describe", "open", "abort"},
 }
 
 
@@ -37,7 +38,8 @@ def test_version(tokens: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "command", ["topic create x", "topic list", "topic describe x", "topic alter x -p 2", "topic delete x", "produce x",
                 "consume x", "group list", "group describe x", "group delete x", "group reset x --to 1",
-                "group delete-offsets x -t y"],
+                "group delete-offsets x -t y", "transaction list", "transaction describe x", "transaction open",
+                "transaction abort x -p 0 --start 1"],
 )  # fmt: skip
 def test_every_command_says_where_no_broker_is_and_takes_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli([*command.split(), "--json", "-b", "127.0.0.1:1"]) == 1

@@ -1,4 +1,4 @@
-"""The lines of `riverlog group`: what the parser refuses before anything is asked."""
+"""The lines of `riverlog group` and `riverlog transaction`: what the parser refuses before anything is asked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from tests.unit.cli.conftest import Run
         ("group reset", "riverlog group reset --help says more"),
         ("group delete-offsets g", "riverlog group delete-offsets --help says more"),
         ("group reset g --to 1 -t t -p x", "riverlog group reset --help says more"),
+        ("transaction describe", "name at least one transactional id"),
+        ("transaction abort t -p 0", "riverlog transaction abort --help says more"),
+        ("transaction list --state lost", "--state 'lost' is no state: give empty, ongoing,"),
+        ("transaction list --older-than 5", "--older-than '5' is no age: give 90s"),
         ("group destroy", "riverlog group --help says more"),
     ],
 )

@@ -137,11 +137,11 @@ class ConsumerGroupDriver(GroupDriver):
     topics: DrivenTopics
 
     def __init__(self, topics: DrivenTopics, **options: object) -> None:
-        super().__init__(topics=topics, **options)  # type: ignore[arg-type]
+        super().__init__(topics=topics, **options)  # type: ignore[arg-type]  # handed on
         self.clients: list[ConsumerClient] = []
 
     def client(self, member_id: str, **options: object) -> ConsumerClient:
-        made = ConsumerClient(self, member_id, **options)  # type: ignore[arg-type]
+        made = ConsumerClient(self, member_id, **options)  # type: ignore[arg-type]  # handed on  # handed on
         self.clients.append(made)
         return made
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from riverlog.base.errors import ErrorKind
 from riverlog.base.ids import PartitionId, TopicId, TopicName
 from riverlog.state.groups.commands import (
     Configure,
+    ConsumerDescription,
     ConsumerHeartbeatResult,
     DescribeConsumer,
     JoinResult,
@@ -57,7 +59,7 @@ class GroupScript:
 
     def _do_set(self, words: list[str], options: dict[str, str]) -> list[str]:
         values = {name: int(value) if value.isdecimal() else value for name, value in options.items()}
-        self.driver.settings = replace(self.driver.settings, **values)  # type: ignore[arg-type]
+        self.driver.settings = replace(self.driver.settings, **values)  # type: ignore[arg-type]  # of any type, as the setting has
         self.driver.send(Configure(self.driver.settings))
         return []
 
@@ -78,15 +80,15 @@ class GroupScript:
         token = self.driver.token()
         self.driver.send(DescribeConsumer(token))
         told = self.driver.answers[token]
-        assert not isinstance(told, ConsumerHeartbeatResult)
+        assert isinstance(told, ConsumerDescription)
         line = f"{machine.group_type} {machine.state.value}"
         if machine.group_type == "classic":
             return [f"{line} generation={self.driver.classic.generation} members={machine.member_count}"]
-        lines = [f"{line} epoch={told.group_epoch} target={told.assignment_epoch} by={told.assignor}"]  # type: ignore[union-attr]
-        for member in told.members:  # type: ignore[union-attr]
-            has, wants = self._text(member.assignment), self._text(member.target)  # type: ignore[union-attr]
-            kind = " classic" if member.is_classic else ""  # type: ignore[union-attr]
-            lines.append(f"  {member.member_id}: epoch={member.member_epoch}{kind} has {has}, shall have {wants}")  # type: ignore[union-attr]
+        lines = [f"{line} epoch={told.group_epoch} target={told.assignment_epoch} by={told.assignor}"]
+        for member in told.members:
+            has, wants = self._text(member.assignment), self._text(member.target)
+            kind = " classic" if member.is_classic else ""
+            lines.append(f"  {member.member_id}: epoch={member.member_epoch}{kind} has {has}, shall have {wants}")
         return lines
 
     def _text(self, assignment: object) -> str:
@@ -168,7 +170,7 @@ class GroupScript:
     def _do_alive(self, words: list[str], options: dict[str, str]) -> list[str]:
         name = words[0]
         error = self.driver.beat(self._ids[name], self._generations[name])
-        return [f"{name}: {'alive' if error is None else error.name}"]  # type: ignore[union-attr]
+        return [f"{name}: {error.name if isinstance(error, ErrorKind) else 'alive'}"]
 
     def _do_quit(self, words: list[str], options: dict[str, str]) -> list[str]:
         result = self.driver.leave(Leaver(self._ids[words[0]]))
@@ -180,7 +182,7 @@ class GroupScript:
         known = self._consumers[name].epoch if name in self._consumers else self._generations[name]
         epoch = int(words[1]) if len(words) > 1 else known
         error = self.driver.commit({COMMITTED: 1}, self._ids.get(name, name), epoch)
-        return [f"{name}: {'committed' if error is None else error.name}"]  # type: ignore[union-attr]
+        return [f"{name}: {error.name if isinstance(error, ErrorKind) else 'committed'}"]
 
     def _answers(self) -> list[str]:
         """Of the classic requests that waited."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-import re2  # type: ignore[import-untyped]
+import re2  # type: ignore[import-untyped]  # it has no types
 
 from riverlog.base.limits import kept_text_length_max
 from riverlog.state.groups.topics import TopicsView

@@ -33,6 +33,7 @@ PACED_KEYS: Final = frozenset(
 OF_A_MEMBER: Final = Rate(burst=50, per_second=20)  # clients send one to three a second, and a few more while they join
 OF_STRANGERS: Final = Rate(burst=4_000, per_second=200)  # of one group together: joins, and ids that nobody has seen
 buckets_max: Final = 100_000
+turn_ms_min: Final = 25  # from one time that a bucket gives to the next: waking up costs as much as a request
 
 
 def member_of(message: Any) -> str:
@@ -75,9 +76,9 @@ class Bucket:
 
     @property
     def next_ms(self) -> int:
-        """When there will be one more."""
+        """When there will be one more, or several."""
         missing = 1 - self.tokens
-        return self.at_ms + max(1, -int(-missing * 1_000 // self.rate.per_second))
+        return self.at_ms + max(turn_ms_min, -int(-missing * 1_000 // self.rate.per_second))
 
 
 class Pace:

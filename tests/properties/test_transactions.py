@@ -299,6 +299,25 @@ class TransactionHistory(RuleBasedStateMachine):
         for partition in PARTITIONS:
             self.append(0, partition)
 
+    @rule(
+        places=st.tuples(places, places, groups),
+        committed=st.booleans(),
+        succeeds=st.booleans(),
+        delivered_count=st.integers(-1, 2),
+    )
+    def end_and_crash(
+        self,
+        places: tuple[list[PartitionId], list[PartitionId], list[str]],
+        committed: bool,
+        succeeds: bool,
+        delivered_count: int,
+    ) -> None:
+        self.open_transaction(*places)
+        self.end(0, committed, None)
+        if self.driver.settling is not None:
+            self.settle(succeeds)
+        self.crash(delivered_count, 10)
+
     @rule(count=st.integers(1, 3), partitions=places, committed=st.booleans())
     def whole_transactions(self, count: int, partitions: list[PartitionId], committed: bool) -> None:
         for _ in range(count):

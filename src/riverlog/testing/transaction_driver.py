@@ -135,6 +135,7 @@ class TransactionDriver:
             self.now = Now(self.now.wall_ms + passed, self.now.monotonic_ms + passed)
             self.deadline_ms = None
             self.send(Tick())
+            assert self.deadline_ms is None or self.deadline_ms > self.now.monotonic_ms, "a tick that asks for itself"
         self.now = until
 
     def reload(self, away_ms: int = 1_000) -> list[Effect]:

@@ -275,6 +275,7 @@ def test_a_commit_whose_records_are_lost_decides_nothing(
     producer = opened(driver)
     token = driver.end(producer, committed=True, version=version)
     late = driver.add(producer, P1)
+    assert driver.machine.waiting() == [token, late]
     driver.settle(Settled(Number(1), ErrorKind.STORAGE))
     assert driver.answers[token] == ProducerResult(error)
     assert driver.answers[late] == AddResult(None, Number(1), [None])

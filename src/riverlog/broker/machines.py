@@ -89,6 +89,9 @@ class Machines(Generic[M]):
         return runner
 
     async def _load(self, name: str) -> MachineRunner[M]:
+        """The runner that there is, else one that is loaded, once for all who ask."""
+        if not self._closed and (runner := self.runners.get(name)) is not None:
+            return runner
         loading = self._loading.get(name)
         if loading is None and not self._closed:
             loading = self.tasks.start(self._load_now(name), name=f"load of {name}")
@@ -118,6 +121,7 @@ class Machines(Generic[M]):
             await self._loaded(runner)
             if runner.refusal is not None:
                 return runner.refusal
+            assert name not in self.runners, name
             self.runners[name] = runner
             self._alarm.schedule(runner, machine.deadline_ms)
             runner.begin(effects)

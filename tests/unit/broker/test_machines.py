@@ -169,3 +169,27 @@ def test_what_a_machine_wants_since_its_load_is_done() -> None:
         assert world.notes == ["go on"]
 
     run(story, since_load=[Note("go on")])
+
+
+def test_whoever_asks_for_a_load_of_what_is_loaded_gets_the_one_that_there_is() -> None:
+    async def story(world: World) -> None:
+        await world.ask(Commit({"state": b"1"}))
+        (runner,) = world.machines.runners.values()
+        assert await world.machines._load("a") is runner
+        assert await world.machines.ready("a") is runner
+        await world.machines.load_all()
+        assert list(world.machines.runners.values()) == [runner]
+
+    run(story)
+
+
+def test_one_machine_although_some_come_and_go_while_others_wait_for_their_load() -> None:
+    """Nothing is left of it after each request, so each has it loaded again; never are there two."""
+
+    async def story(world: World) -> None:
+        answers = await asyncio.gather(*(world.ask() for _ in range(20)))
+        assert answers == [Outcome.OPEN] * 20
+        await turns(50)
+        assert not world.machines.runners
+
+    run(story, late=3)

@@ -246,3 +246,23 @@ def test_an_id_of_which_nothing_was_ever_written_is_not_kept() -> None:
         await world.until(lambda: not machines._load_again and not machines.runners, step_ms=10)
 
     play(story)
+
+
+def test_a_request_that_comes_before_a_load_is_tried_again_leaves_one_machine() -> None:
+    """Of two, the older would end the transactions of the newer one by its clock."""
+
+    async def story(world: World) -> None:
+        session = await begun(world, 0)
+        world.catalog.conflicts = 1
+        with pytest.raises(RiverlogError):
+            await session.commit()
+        machines = world.broker.transactions._machines
+        await turns(20)
+        assert machines._load_again == {"tx"}
+        assert not machines.runners
+        assert await world.state() is TransactionState.ONGOING
+        (runner,) = machines.runners.values()
+        await world.until(lambda: not machines._load_again, step_ms=10)
+        assert list(machines.runners.values()) == [runner]
+
+    play(story)

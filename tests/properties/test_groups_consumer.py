@@ -38,6 +38,7 @@ action = st.one_of(
     st.tuples(st.just("lose request"), small, st.just(0)),
     st.tuples(st.just("lose reply"), small, st.just(0)),
     st.tuples(st.just("finish"), small, st.just(0)),
+    st.tuples(st.just("twice"), small, st.just(0)),
     st.tuples(st.just("resubscribe"), small, st.integers(0, 3)),
     st.tuples(st.just("leave"), small, st.just(0)),
     st.tuples(st.just("leave for a while"), small, st.just(0)),
@@ -194,6 +195,9 @@ class History:
                 self.beat(client)
             case "lose request" if isinstance(client, ConsumerClient):
                 client.lose()
+            case "twice" if isinstance(client, ConsumerClient):
+                client.lose()
+                assert client.send() == client.send(), "the same request again gets the same answer"
             case "lose reply" if isinstance(client, ConsumerClient):
                 client.send()
                 client.lose()

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from riverlog.base.errors import ErrorKind
 from riverlog.env.clock import Now
-from riverlog.state.groups.assignment import NOTHING, ascending, is_within
+from riverlog.state.groups.assignment import NOTHING, ascending, is_within, united
 from riverlog.state.groups.commands import (
     CONSUMER_PROTOCOL_TYPE,
     CommitOffsets,
@@ -106,10 +106,7 @@ class ConsumerSide(ClassicCalls):
             return refusal
         member = self.roster.members[beat.member_id]
         epoch, standing = beat.member_epoch, member.standing
-        was_lost = (
-            epoch == standing.previous_epoch and beat.owned is not None and is_within(beat.owned, standing.assigned)
-        )
-        if epoch == standing.epoch or was_lost:
+        if epoch == standing.epoch or (epoch == standing.previous_epoch and _owns_its_own(standing, beat)):
             return member, False
         side = "newer" if epoch > standing.epoch else "older"
         message = (
@@ -234,6 +231,11 @@ class ConsumerSide(ClassicCalls):
         side = cls(group_id, settings, topics)
         side.load(rows, now)
         return side
+
+
+def _owns_its_own(standing: Standing, beat: ConsumerHeartbeat) -> bool:
+    """Whether it says what it owns, and that is nothing that we do not know to be its own."""
+    return beat.owned is not None and is_within(beat.owned, united(standing.assigned, standing.revoking))
 
 
 def _described(member: ConsumerMember, beat: ConsumerHeartbeat) -> SubscriptionRow:

@@ -192,6 +192,24 @@ class TestStaying:
         a.epoch, a.is_full = before, True
         assert error_of(a.send()) is ErrorKind.FENCED_MEMBER_EPOCH, "it knew its epoch already"
 
+    def test_a_lost_answer_that_asks_for_more_is_given_again(self) -> None:
+        driver = driven(consumer_assignment_interval_ms=0)
+        a = driver.client("a", is_slow=True)
+        a.beat()
+        a.finish()
+        driver.client("b").beat()
+        a.beat()
+        driver.client("c").beat()
+        driver.client("d").beat()
+        a.finish()
+        a.lose()
+        first = a.send()
+        assert (first.error, first.member_epoch, a.epoch) == (None, 2, 1)
+        assert a.send() == first, "it owns more than it keeps, and we know that"
+        a.hear(first)
+        a.finish()
+        assert a.beat().member_epoch == 4
+
     def test_a_new_subscription_is_a_new_target(self) -> None:
         driver = ConsumerGroupDriver(DrivenTopics(t=2, u=2))
         a = driver.client("a")

@@ -11,10 +11,6 @@ function_lines_max: Final = 70
 file_lines_max: Final = 400
 
 LONG_FILES: Final[dict[str, tuple[int, str]]] = {
-    "src/riverlog/broker/coordinator.py": (
-        416,
-        "one method a request of groups; each is short",
-    ),
     "src/riverlog/env/sockets.py": (
         430,
         "listener and transport share the order of what a connection still has to write",
@@ -32,7 +28,7 @@ LONG_FILES: Final[dict[str, tuple[int, str]]] = {
         "one walk over one partition: what each of its files must agree with",
     ),
     "src/riverlog/storage/repair.py": (
-        521,
+        525,
         "one order, told from what is damaged to what the checkpoint says afterwards",
     ),
     "src/riverlog/testing/conformance/log_engine.py": (
@@ -46,7 +42,7 @@ LONG_FILES: Final[dict[str, tuple[int, str]]] = {
 }
 LONG_FUNCTIONS: Final[dict[str, tuple[int, str]]] = {
     "src/riverlog/gateways/kafka/errors.py:error_code": (
-        120,
+        140,
         "one arm for each kind of error, and mypy proves that none is forgotten",
     ),
 }

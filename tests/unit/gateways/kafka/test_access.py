@@ -14,6 +14,8 @@ import pytest
 
 from riverlog.gateways.kafka.dispatch import HANDLERS, Hangup, load_handlers
 from riverlog.gateways.kafka.schema import (
+    add_offsets_to_txn,
+    add_partitions_to_txn,
     alter_configs,
     alter_partition_reassignments,
     alter_replica_log_dirs,
@@ -31,7 +33,9 @@ from riverlog.gateways.kafka.schema import (
     describe_log_dirs,
     describe_producers,
     describe_topic_partitions,
+    describe_transactions,
     elect_leaders,
+    end_txn,
     fetch,
     find_coordinator,
     heartbeat,
@@ -43,6 +47,7 @@ from riverlog.gateways.kafka.schema import (
     list_groups,
     list_offsets,
     list_partition_reassignments,
+    list_transactions,
     metadata,
     offset_commit,
     offset_delete,
@@ -50,13 +55,15 @@ from riverlog.gateways.kafka.schema import (
     offset_for_leader_epoch,
     produce,
     sync_group,
+    txn_offset_commit,
+    write_txn_markers,
 )
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.gateways.kafka.wire import Message
 from riverlog.records.builder import build_batch
 from riverlog.records.record import NewRecord
-from riverlog.state.access import Caller, DenyAll, Operation, Resource
+from riverlog.state.access import LIBRARY_CALLER, Caller, DenyAll, Operation, Resource
 from riverlog.testing.brokers import make_topic, memory_broker
 from riverlog.testing.kafka_calls import Calls
 
@@ -234,6 +241,37 @@ def of_the_cluster(names: Names) -> Iterator[tuple[ApiKey, Entry]]:
     yield ApiKey.LIST_PARTITION_REASSIGNMENTS, Entry([moves], CLUSTER)
 
 
+def of_transactions(names: Names) -> Iterator[tuple[ApiKey, Entry]]:
+    topic, _, group = names
+    added = add_partitions_to_txn.AddPartitionsToTxnTopic(name=topic, partitions=[0, 99])
+    one = add_partitions_to_txn.AddPartitionsToTxnTransaction(transactional_id="t", topics=[added])
+    yield ApiKey.ADD_PARTITIONS_TO_TXN, Entry(
+        [
+            add_partitions_to_txn.AddPartitionsToTxnRequest(
+                v3_and_below_transactional_id="t", v3_and_below_topics=[added], transactions=[one]
+            )
+        ],
+        TRANSACTIONAL_ID,
+    )
+    grouped = add_offsets_to_txn.AddOffsetsToTxnRequest(transactional_id="t", group_id=group)
+    yield ApiKey.ADD_OFFSETS_TO_TXN, Entry([grouped], TRANSACTIONAL_ID)
+    ends = [end_txn.EndTxnRequest(transactional_id="t", committed=committed) for committed in (True, False)]
+    yield ApiKey.END_TXN, Entry(ends, TRANSACTIONAL_ID)
+    offset = txn_offset_commit.TxnOffsetCommitRequestPartition(partition_index=0, committed_offset=7)
+    pending = txn_offset_commit.TxnOffsetCommitRequestTopic(name=topic, partitions=[offset])
+    yield ApiKey.TXN_OFFSET_COMMIT, Entry(
+        [txn_offset_commit.TxnOffsetCommitRequest(transactional_id="t", group_id=group, topics=[pending])], TRANSACTIONAL_ID
+    )
+    marked = write_txn_markers.WritableTxnMarkerTopic(name=topic, partition_indexes=[0, 99])
+    marker = write_txn_markers.WritableTxnMarker(producer_id=1, topics=[marked])
+    yield ApiKey.WRITE_TXN_MARKERS, Entry([write_txn_markers.WriteTxnMarkersRequest(markers=[marker])], CLUSTER)
+    described = describe_transactions.DescribeTransactionsRequest(transactional_ids=["t"])
+    yield ApiKey.DESCRIBE_TRANSACTIONS, Entry([described], TRANSACTIONAL_ID)
+    yield ApiKey.LIST_TRANSACTIONS, Entry(
+        [list_transactions.ListTransactionsRequest()], None, empty=["transaction_states"]
+    )
+
+
 # Open to everybody, as in Kafka.
 OPEN: Final[Mapping[ApiKey, tuple[Message, str]]] = {
     ApiKey.API_VERSIONS: (
@@ -248,9 +286,8 @@ OPEN: Final[Mapping[ApiKey, tuple[Message, str]]] = {
 
 
 def table(names: Names) -> dict[ApiKey, Entry]:
-    return {
-        key: entry for entries in (of_topics, of_configs, of_groups, of_the_cluster) for key, entry in entries(names)
-    }
+    parts = (of_topics, of_configs, of_groups, of_transactions, of_the_cluster)
+    return {key: entry for entries in parts for key, entry in entries(names)}
 
 
 ABSENT: Final = Names("absent", b"\7" * 16, "nobody")
@@ -261,7 +298,7 @@ def codes_in(value: Any) -> Iterator[int]:
     the answer's own."""
     if isinstance(value, Message):
         inner = [code for name in value.__slots__ for code in codes_in(getattr(value, name))]
-        own = getattr(value, "error_code", None)
+        own = getattr(value, "error_code", getattr(value, "partition_error_code", None))
         yield from inner
         if own or (own == 0 and not inner):
             yield own
@@ -271,7 +308,8 @@ def codes_in(value: Any) -> Iterator[int]:
 
 
 async def prepared(calls: Calls) -> Names:
-    """A topic with a record, a group with an offset."""
+    """A topic with a record, a group with an offset, a transactional id."""
+    await calls.broker.transactions.init(LIBRARY_CALLER, "t", 60_000)
     topic = await make_topic(calls.broker, "there")
     names = Names("there", topic.topic_id, "readers")
     entries = table(names)
@@ -315,6 +353,8 @@ def test_nothing_is_allowed_nothing_told_nothing_done(key: ApiKey, late: bool) -
                         codes = list(codes_in(answer))
                         by_id = names is ABSENT and key in (ApiKey.PRODUCE, ApiKey.FETCH) and version >= 13
                         expected = ErrorCode.UNKNOWN_TOPIC_ID if by_id else code or ErrorCode.NONE
+                        if key is ApiKey.ADD_PARTITIONS_TO_TXN and version >= 4:
+                            expected = CLUSTER  # from there on it is for brokers
                         if version < coded_from:
                             expected = ErrorCode.NONE
                         assert set(codes) == {int(expected)}, (names, version, answer)

@@ -107,7 +107,7 @@ def time_outs_forgotten(patch: pytest.MonkeyPatch) -> None:
 KINDS: Final[dict[Canary, set[str]]] = {
     markers_not_written_again: {"dangling", "stuck"},
     decided_before_the_records_are_durable: {"torn", "lost"},
-    answered_before_the_decision_is_durable: {"torn", "lost", "offset back"},
+    answered_before_the_decision_is_durable: {"torn", "lost", "offset back", "aborted seen", "refused"},
     marked_before_the_decision_is_durable: {"aborted seen", "torn", "refused"},
     admitted_without_a_check: {"late", "dangling", "aborted seen"},
     markers_without_a_new_epoch: {"late"},

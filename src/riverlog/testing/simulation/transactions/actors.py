@@ -77,10 +77,13 @@ class Worker(Client):
             self.position = None
 
     async def planned(self, service: Service) -> Plan | None:
-        if self.position is None:
+        if self.position is None or service.chance(3):
             committed = await service.committed(self.place, stable=True)
-            self.position = Offset(0 if committed is None else committed.offset)
-            service.note(f"{self.name} goes on at {self.position}")
+            found = Offset(0 if committed is None else committed.offset)
+            service.note(f"{self.name} goes on at {found}")
+            if self.position is not None and found < self.position:
+                raise Violation("offset back", f"{self.place} is {found}, and {self.position} was committed")
+            self.position = found
         bytes_max = (200, 1000)[service.entropy.below(2)]
         part = await fetch(service.broker.engine, self.place.partition, self.position, bytes_max, Isolation.READ_COMMITTED)
         for offset, value in part.seen:

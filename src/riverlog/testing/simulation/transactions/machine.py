@@ -51,6 +51,7 @@ class TransactionMachine(Lives):
         self.compacting = not below(4)
         self.slow_one_in = (20, 2)[below(2)]
         self.watcher = OffsetWatcher(self.ledger)
+        self.mortal = False  # this life does not end by itself
         self.readers: list[Reader] = []
         self.plain = [PlainSender("plain", (INPUT, OUTPUT)[below(2)], self.ledger)]
         self.clients: list[Client] = []
@@ -92,6 +93,7 @@ class TransactionMachine(Lives):
 
     async def life(self, steps: int, *, stop: bool) -> bool:
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self.mortal = not stop
         service = await self._serve(steps)
         if service is None or not await self._has_topics(service):
             return False
@@ -132,7 +134,15 @@ class TransactionMachine(Lives):
         await broker.start()
         service = Service(broker, self.time, self.entropy, self.ledger, self.note, steps * actions_a_step)
         service.excused = lambda: self.excused
+        service.peril = self._peril
         return service
+
+    def _peril(self) -> None:
+        """A crash within the next callbacks, now and then."""
+        below = self.entropy.below
+        if self.mortal and self.loop is not None and self.loop.callbacks_left < 0 and not below(12):
+            self.loop.callbacks_left = below((10, 30, 100, 300)[below(4)])
+            self.note(f"crash in {self.loop.callbacks_left}")
 
     def _small(self, config: LogConfig) -> LogConfig:
         """Smaller segments than a user may ask for."""

@@ -32,7 +32,8 @@ class Service:
         self.ledger = ledger
         self.note = note
         self.budget = budget
-        self.excused: Callable[[], bool] = lambda: False  # the disk or the catalog may have refused something
+        self.excused: Callable[[], bool] = lambda: False  # the disk may have refused something
+        self.peril: Callable[[], None] = lambda: None  # something is about to be decided: a good moment to crash
 
     def chance(self, one_in: int) -> bool:
         return not self.entropy.below(one_in)

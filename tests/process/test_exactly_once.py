@@ -113,7 +113,7 @@ def rounds_of(default: int) -> int:
 def test_python_workers_output_is_their_input_once_through_every_kill(tmp_path: Path) -> None:
     with story(tmp_path, [python_worker(), python_worker()]) as told:
         told.run(rounds_of(50))
-        assert told.cut >= 3
+        assert told.cut >= rounds_of(50) // 4
         told.check()
 
 
@@ -122,5 +122,5 @@ def test_a_java_workers_output_is_its_input_once_beside_a_python_worker(tmp_path
     require_java()
     with story(tmp_path, [java_worker(tmp_path), python_worker()]) as told:
         told.run(rounds_of(12))
-        assert told.cut >= 3
+        assert told.cut >= rounds_of(12) // 4
         told.check()

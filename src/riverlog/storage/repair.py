@@ -39,6 +39,7 @@ from riverlog.storage.local.marks import active_mark, segment_mark
 from riverlog.storage.local.opening import take
 from riverlog.storage.local.segments import Segment
 from riverlog.storage.local.swaps import finish_swaps, forget_manifest
+from riverlog.storage.local.transaction_files import gather
 from riverlog.storage.windows import stored_batches
 
 index_interval_bytes: Final = 4096
@@ -285,9 +286,11 @@ class _Repair:
         done: list[Segment] = []
         for at, one in enumerate(segments):
             if one.regions and self.order is Order.TRUNCATE:
-                self._drop_behind(segments[at + 1 :])
                 end = self.work.mark.recovery_offset
                 first = one.regions[0]
+                indexes = [self.work.path(each.expected.base_offset, names.TXN_INDEX) for each in segments[at:]]
+                gather(self.files, indexes[0], indexes[1:], first.first_offset)
+                self._drop_behind(segments[at + 1 :])
                 whole = Region(first.start, self._size(one), first.first_offset, end, first.what)
                 done += self._rewrite(one, [whole], one.expected._replace(next_offset=end))
                 break
@@ -474,10 +477,11 @@ class _Repair:
 
     def _aborted(self, segment: Segment, mark: SegmentMark | None) -> int:
         """How many entries its transaction index has, or should have: the next start makes again what is not there."""
-        if mark is None:
-            return self.work.mark.active.aborted if self.work.mark.active is not None else 0
-        path = segment.txn_index_path
-        return self.files.size(path) // ENTRY_BYTES if self.files.exists(path) else mark.flags & ABORTED
+        if self.files.exists(segment.txn_index_path):
+            return self.files.size(segment.txn_index_path) // ENTRY_BYTES
+        if mark is not None:
+            return mark.flags & ABORTED
+        return self.work.mark.active.aborted if self.work.mark.active is not None else 0
 
     # What is said of it
 

@@ -26,6 +26,9 @@ from riverlog.storage.local.settings import LocalSettings
 from riverlog.storage.repair import Loss, Order, repair
 from riverlog.storage.verify import verify
 from riverlog.storage.windows import stored_batches
+from riverlog.testing.conformance.log_engine import P0
+from riverlog.testing.conformance.log_transactions import committed_in, ended, marker_of
+from tests.engine_directory import TRANSACTIONAL, write_transactions
 
 TOPIC = TopicLog(
     topic_id=TopicId(bytes(range(16))),
@@ -367,3 +370,41 @@ def test_a_damaged_manifest_keeps_no_partition_offline(data: Path) -> None:
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("order", [Order.SKIP, Order.TRUNCATE])
+@pytest.mark.parametrize("which", ["batch", "marker"])
+def test_a_log_with_transactions_is_repaired(tmp_path: Path, order: Order, which: str) -> None:
+    """A batch of an aborted transaction, or its marker, is lost: the others are aborted still, and what was open is open."""
+    data = tmp_path / "data"
+    values = write_transactions(data, tmp_path / "killed")
+    log = sorted(data.glob(f"{names.TOPICS}/*/*.log"))[3]
+    with open(log, "rb", buffering=0) as file:
+        chosen = [
+            one.position
+            for one in stored_batches(file)
+            if one.header.producer_id == 1 and one.header.is_control == (which == "marker")
+        ]
+    flip(log, chosen[0] + 30)
+    assert [one for one in problems(data) if str(log) in one]
+    assert mend(data, order)
+    assert problems(data) == []
+
+    async def read() -> list[str]:
+        world = {"files": RealFiles(), "clock": SystemClock(), "entropy": SeededEntropy(7)}
+        engine = await LocalEngine.open(str(data), LocalSettings(), topics=[TRANSACTIONAL], **world)  # type: ignore[arg-type]
+        try:
+            marks = engine.watermarks(P0)
+            assert (marks.last_stable_offset, marks.log_end) == (64, 65)
+            found = await committed_in(engine, P0, bytes_max=1)
+            await ended(engine, marker_of(P0, 3, 1))
+            assert engine.watermarks(P0).last_stable_offset == 66
+            return found
+        finally:
+            await engine.close()
+
+    found = asyncio.run(read())
+    assert found == (values if order is Order.SKIP else values[: len(found)])
+    assert len(found) > 2
+    assert problems(data) == []
+

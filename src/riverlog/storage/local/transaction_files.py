@@ -194,6 +194,21 @@ def cut_file(files: Files, segment: Segment) -> str | None:
     return path
 
 
+def gather(files: Files, path: str, behind: Sequence[str], cut: int) -> None:
+    """For a repair that ends a log at the offset `cut` of a segment: its index gets the entries of the segments behind it, which
+    go, whose transactions began before. What they aborted stays aborted, though its marker is lost. Raises OSError."""
+    entries: list[AbortedEntry] = []
+    for one in (path, *behind):
+        if files.exists(one):
+            try:
+                entries += txn_index.decode(files.read(one))
+            except FormatError as error:
+                log.warning("%s: what was aborted there may be seen now", error.at(one).message)
+    kept = [entry for entry in entries if entry.first_offset < cut]
+    if kept:
+        write_file(files, path, txn_index.encode(kept))
+
+
 # Open transactions
 
 

@@ -68,7 +68,7 @@ def judge_init(row: StateRow | None, command: Init) -> StateRow | ErrorKind | Th
     expected = NOBODY if command.expected.producer_id < 0 else command.expected
     if row is None:
         producer = Producer(command.fresh_id, 0)
-        return StateRow(TransactionState.EMPTY, producer, command.timeout_ms, changed_ms=0)
+        return StateRow(TransactionState.EMPTY, producer, command.timeout_ms, changed_ms=0, last=expected)
     is_repeated = expected == row.last
     if expected not in (NOBODY, row.producer) and not is_repeated:
         return ErrorKind.PRODUCER_FENCED

@@ -118,7 +118,9 @@ def test_a_new_id_begins_with_epoch_0() -> None:
     for expected in (NOBODY, CURRENT):
         row = init(None, expected)
         assert isinstance(row, StateRow)
-        assert (row.state, row.producer, row.last) == (TransactionState.EMPTY, Producer(FRESH, 0), NOBODY)
+        assert (row.state, row.producer, row.last) == (TransactionState.EMPTY, Producer(FRESH, 0), expected)
+        if expected != NOBODY:
+            assert init(row, expected) == row, "who comes from before an expiration may ask again, too"
 
 
 @pytest.mark.parametrize("state", ["empty", "committed", "aborted"])

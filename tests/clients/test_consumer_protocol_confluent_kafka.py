@@ -250,7 +250,7 @@ def test_configs_of_a_group(served: Served, name: str) -> None:
     assert refused.value.args[0].code() in (KafkaError.INVALID_CONFIG, KafkaError.INVALID_REQUEST)
 
 
-@pytest.mark.parametrize("assignor", ["range", "cooperative-sticky"])
+@pytest.mark.parametrize("assignor", ["range", "roundrobin"])  # its own data in assignments keeps the sticky one classic
 def test_a_live_group_goes_to_the_consumer_protocol_and_back(served: Served, name: str, assignor: str) -> None:
     """Its members are replaced one by one while records come: no partition has two readers, none goes unread."""
     served.create_topics([name], partitions=4)

@@ -294,7 +294,7 @@ class Client:
         assert plan is not None
         committed = plan.committed
         self._ends_asked += 1
-        service.peril()
+        service.peril(attempt.sent.values())
         if committed:
             self._ledger.commit_asked(attempt)
         ending = service.broker.transactions.end(
@@ -308,7 +308,7 @@ class Client:
         else:
             producer = await ending
         service.note(f"{self.name} ended {attempt.number} {committed} {producer}")
-        service.peril()
+        service.peril(attempt.sent.values())
         if service.chance(10):
             service.note(f"{self.name} lost a reply")
             return  # and asks again

@@ -8,8 +8,9 @@ undisturbed, and everything is compared with everything. Not here: how lives beg
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from riverlog.base.errors import ErrorKind, RiverlogError
@@ -23,7 +24,7 @@ from riverlog.records.header import read_header
 from riverlog.state.access import AllowAll
 from riverlog.state.topics import TopicSpec
 from riverlog.state.transactions.commands import Version
-from riverlog.storage.contract import Acks, Append, Appended, Isolation, LogConfig
+from riverlog.storage.contract import Acks, Append, Appended, Isolation, LogConfig, LogEngine
 from riverlog.testing.fakes import Unsynced
 from riverlog.testing.simulation.catalog import CatalogPlace
 from riverlog.testing.simulation.lives import Lives
@@ -134,13 +135,15 @@ class TransactionMachine(Lives):
         await broker.start()
         service = Service(broker, self.time, self.entropy, self.ledger, self.note, steps * actions_a_step)
         service.excused = lambda: self.excused
-        service.peril = self._peril
+        service.peril = partial(self._peril, engine)
         return service
 
-    def _peril(self) -> None:
-        """A crash within the next callbacks, now and then."""
-        below = self.entropy.below
-        if self.mortal and self.loop is not None and self.loop.callbacks_left < 0 and not below(12):
+    def _peril(self, engine: LogEngine, partitions: Iterable[PartitionId]) -> None:
+        """A decision is near: now and then a crash comes first, or soon after it; more often where not all is durable."""
+        if not self.mortal or self.loop is None or self.loop.callbacks_left >= 0:
+            return
+        below, marks = self.entropy.below, [engine.watermarks(one) for one in sorted(set(partitions))]
+        if not below(3 if any(one.durable_end < one.log_end for one in marks) else 20):
             self.loop.callbacks_left = below((10, 30, 100, 300)[below(4)])
             self.note(f"crash in {self.loop.callbacks_left}")
 

@@ -5,7 +5,7 @@ Invariant: nothing of it outlives its life. Not here: what clients do with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from riverlog.base.errors import RiverlogError
 from riverlog.base.ids import PartitionId, TopicName
@@ -33,7 +33,7 @@ class Service:
         self.note = note
         self.budget = budget
         self.excused: Callable[[], bool] = lambda: False  # the disk may have refused something
-        self.peril: Callable[[], None] = lambda: None  # something is about to be decided: a good moment to crash
+        self.peril: Callable[[Iterable[PartitionId]], None] = lambda partitions: None  # a good moment to crash
 
     def chance(self, one_in: int) -> bool:
         return not self.entropy.below(one_in)

@@ -10,7 +10,7 @@ const plain = text => (text === null ? null : Buffer.from(text, 'base64'))
 const armoured = data => (data === null || data === undefined ? null : data.toString('base64'))
 
 const [bootstrap, command] = process.argv.slice(2)
-const expected = /Topic creation errors|The group is rebalancing/ // kafkajs logs as errors what it then deals with
+const expected = /Topic creation errors|The group is rebalancing|with an old epoch/ // kafkajs logs as errors what it then deals with
 const logs = []
 const kafka = new Kafka({
   brokers: [bootstrap],
@@ -158,7 +158,38 @@ async function admin({ topic, group }) {
   return said
 }
 
-const commands = { produce, consume, share, admin }
+// A transaction an outcome: a record named after its number into each partition, and that number as the group's offset.
+// Then another producer takes the same transactional id: says which error the first one gets.
+async function transact({ topic, partitions, group, outcomes }) {
+  const settings = { transactionalId: topic, idempotent: true, maxInFlightRequests: 1, transactionTimeout: 30000, retry: { retries: Number.MAX_SAFE_INTEGER } }
+  const producer = kafka.producer(settings)
+  await producer.connect()
+  const sendAll = (transaction, number) =>
+    transaction.send({
+      topic,
+      messages: Array.from({ length: partitions }, (_, partition) => ({ partition, value: String(number) })),
+    })
+  for (const [number, outcome] of outcomes.entries()) {
+    const transaction = await producer.transaction()
+    await sendAll(transaction, number)
+    const topics = [{ topic, partitions: [{ partition: 0, offset: String(number + 1) }] }]
+    await transaction.sendOffsets({ consumerGroupId: group, topics })
+    await transaction[outcome]()
+  }
+  const open = await producer.transaction()
+  await sendAll(open, 'fenced')
+  const heir = kafka.producer(settings)
+  await heir.connect()
+  const inherited = await heir.transaction()
+  const said = await open.commit().then(() => 'committed', error => error.type || error.name)
+  await sendAll(inherited, 'heir')
+  await inherited.commit()
+  await producer.disconnect()
+  await heir.disconnect()
+  return { fenced: said }
+}
+
+const commands = { produce, consume, share, admin, transact }
 
 async function main() {
   let given = ''

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any, Final
 
 import pytest
 
 from tests.clients.conftest import Served
 from tests.clients.matrix import RECORDS, run_kafkajs, to_json
+from tests.clients.transactions import committed_offset, read
 from tools.clients import require
 
 SAID: Final = [to_json(one) for one in RECORDS if all(name for name, _ in one.headers)]
@@ -41,6 +43,20 @@ def test_two_members_of_a_group_share_the_topics(served: Served, name: str) -> N
     assert {count for one in found["read"] for count in one.values()} == {4}
 
 
+def test_transactions_with_offsets_and_a_fenced_producer(served: Served, name: str) -> None:
+    served.create_topics([name], partitions=2)
+    outcomes = ["commit", "abort", "commit", "abort"]
+    given = {"topic": name, "partitions": 2, "group": f"{name}-group", "outcomes": outcomes}
+    said = run_kafkajs(served.bootstrap, "transact", given)
+    assert said == {"fenced": "INVALID_PRODUCER_EPOCH"}  # what EndTxn before version 2 knows
+    assert read(served.bootstrap, name, partitions=2) == [["0", "2", "heir"]] * 2
+    seen = read(served.bootstrap, name, partitions=2, committed=False)
+    assert seen == [["0", "1", "2", "3", "fenced", "heir"]] * 2
+    assert committed_offset(served.bootstrap, f"{name}-group", name) == 3
+    found = run_kafkajs(served.bootstrap, "consume", {"group": name, "counts": {name: 6}})
+    assert sorted(to_text(one) for one in found[name]) == ["0", "0", "2", "2", "heir", "heir"]
+
+
 def test_administration(served: Served, name: str) -> None:
     said = run_kafkajs(served.bootstrap, "admin", {"topic": name, "group": f"{name}-group"})
     assert (said["created"], said["again"], said["listed"], said["listed_after"]) == (True, False, True, False)
@@ -57,6 +73,10 @@ def test_administration(served: Served, name: str) -> None:
         {"nodeId": 1, "host": "127.0.0.1", "port": int(served.bootstrap.split(":")[1])}
     ]
     assert said["groups_deleted"] == [{"groupId": f"{name}-group", "errorCode": 0}]
+
+
+def to_text(record: dict[str, Any]) -> str:
+    return base64.b64decode(record["value"]).decode()
 
 
 def offsets(partitions: list[dict[str, Any]]) -> dict[int, str]:

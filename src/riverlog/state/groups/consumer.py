@@ -234,8 +234,10 @@ class ConsumerSide(ClassicCalls):
 
 
 def _owns_its_own(standing: Standing, beat: ConsumerHeartbeat) -> bool:
-    """Whether it says what it owns, and that is nothing that we do not know to be its own."""
-    return beat.owned is not None and is_within(beat.owned, united(standing.assigned, standing.revoking))
+    """Whether it has not left, says what it owns, and that is nothing that we do not know to be its own."""
+    if beat.owned is None or standing.epoch == LEFT_FOR_A_WHILE:
+        return False
+    return is_within(beat.owned, united(standing.assigned, standing.revoking))
 
 
 def _described(member: ConsumerMember, beat: ConsumerHeartbeat) -> SubscriptionRow:

@@ -307,6 +307,16 @@ class TestStatic:
         assert error_of(a.send()) is ErrorKind.FENCED_INSTANCE_ID
         assert error_of(a.leave(-1)) is ErrorKind.FENCED_INSTANCE_ID
 
+    def test_what_it_sent_before_it_left_does_not_bring_it_back(self) -> None:
+        driver = driven()
+        a, other = driver.client("a", instance_id="i"), driver.client("x", instance_id="i")
+        a.beat()
+        a.lose()
+        late = a.request()
+        a.leave(-2)
+        assert error_of(driver_answer(driver, late)) is ErrorKind.FENCED_MEMBER_EPOCH
+        assert error_of(other.beat()) is None, "its instance is free"
+
     def test_it_may_come_back_under_its_own_id(self) -> None:
         driver = driven()
         a = driver.client("a", instance_id="i")

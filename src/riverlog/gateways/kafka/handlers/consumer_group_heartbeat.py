@@ -56,7 +56,11 @@ async def consumer_group_heartbeat(
 def _owned(request: ConsumerGroupHeartbeatRequest) -> Mapping[TopicId, Sequence[int]] | None:
     if request.topic_partitions is None:
         return None
-    return {TopicId(topic.topic_id): tuple(topic.partitions) for topic in request.topic_partitions}
+    owned: dict[TopicId, Sequence[int]] = {}
+    for topic in request.topic_partitions:
+        topic_id = TopicId(topic.topic_id)
+        owned[topic_id] = (*owned.get(topic_id, ()), *topic.partitions)  # a topic may be named more than once
+    return owned
 
 
 def _assignment(assignment: Mapping[TopicId, Sequence[int]]) -> Assignment:

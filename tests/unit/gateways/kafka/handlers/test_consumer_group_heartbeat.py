@@ -114,3 +114,23 @@ def test_the_configs_of_the_group_hold_for_the_next_heartbeat() -> None:
         assert other.heartbeat_interval_ms == 5_000
 
     run(story)
+
+
+def test_a_topic_that_is_named_twice_is_owned_with_all_its_partitions() -> None:
+    async def story(world: GroupWorld) -> None:
+        joined = await beat(world)
+        assert (await beat(world, member_id="other")).error_code == 0
+        await world.pass_ms(1_000)
+        owned = [
+            ConsumerGroupHeartbeatRequestTopicPartitions(topic_id=world.topic_id, partitions=part)
+            for part in ([2, 3], [0, 1])
+        ]
+        me = {"member_id": "m", "member_epoch": joined.member_epoch}
+        kept = await beat(world, topic_partitions=owned, **me)
+        assert parts(kept) == {world.topic_id: [0, 1]}
+        again = await beat(world, topic_partitions=owned, **me)
+        assert (again.error_code, again.member_epoch) == (0, joined.member_epoch)
+        other = await beat(world, member_id="other", member_epoch=joined.member_epoch)
+        assert parts(other) in (None, {}), "2 and 3 are not given up yet"
+
+    run(story)

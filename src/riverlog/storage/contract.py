@@ -264,8 +264,8 @@ class LogEngine(Protocol):
         ...
 
     def end_transactions(self, markers: Sequence[EndMarker]) -> Awaitable[Sequence[Appended | Refused]]:
-        """Appends a control batch for each, which takes its place at the call; done when all are as durable as acks ALL
-        makes a batch, in the order of `markers`. Refuses INVALID_PRODUCER_EPOCH (the partition knows a later one),
+        """Appends a control batch for each, which takes its place at the call; done when all are durable, also with durability
+        page-cache, in the order of `markers`. Refuses INVALID_PRODUCER_EPOCH (the partition knows a later one),
         TRANSACTION_COORDINATOR_FENCED (a later coordinator has written there), UNKNOWN_TOPIC and STORAGE. A marker raises
         the producer's epoch here, so that what an earlier epoch sends late is refused. One that is told again, where
         nothing is open and both epochs are known already, is not written twice: `duplicate`, with the log end for its

@@ -1,6 +1,8 @@
 """How transactions end in this engine: a control batch for each partition, appended like any other batch.
 
-Invariants: a marker takes its place at the call, and all markers of a call are one group commit; it goes through
+Invariants: a marker takes its place at the call, and all markers of a call are one group commit; none is answered before it is
+synced, whatever the topic's durability, since nobody writes it again after that: a log that lost it, and not the records
+before it, would hold back its readers for ever. It goes through
 `LocalPartition.append`, so that nothing about rolling, failed writes and the books is different for it. What was aborted is known
 in the same turn of the loop in which its marker may become visible.
 Not here: who decides (a coordinator), what a marker changes (`state/producers.py`).
@@ -17,7 +19,7 @@ from riverlog.records.builder import end_marker
 from riverlog.records.control import ControlType
 from riverlog.records.header import read_header
 from riverlog.storage.answers import unknown
-from riverlog.storage.contract import Appended, Durability, EndMarker, Refused
+from riverlog.storage.contract import Appended, EndMarker, Refused
 from riverlog.storage.format.txn_index import AbortedEntry
 from riverlog.storage.local.group_commit import Lane
 from riverlog.storage.local.partition import LocalPartition
@@ -43,8 +45,6 @@ def end_transactions(
         answers.append(answer)
         if isinstance(answer, Refused):
             engine.counters.refused_batches += 1
-        elif partition.config.durability is not Durability.FSYNC:
-            engine.appended_to_page_cache(partition)
         elif partition.durable.offset < answer.next_offset:
             waiter.missing += 1
             partition.wait(answer.next_offset, waiter, at)

@@ -13,6 +13,7 @@ from riverlog.base.ids import Offset, PartitionId
 from riverlog.storage.contract import Appended, Durability, LogConfig, TopicLog
 from riverlog.testing.conformance.log_engine import P0, TOPIC, fill, kind_of
 from riverlog.testing.conformance.log_transactions import committed_in, ended, marker_of, written
+from riverlog.testing.fakes import Unsynced
 from riverlog.testing.local_world import LocalWorld
 
 
@@ -80,15 +81,33 @@ def test_a_marker_whose_sync_fails_is_refused_and_the_transaction_is_open_again(
     run(story)
 
 
-def test_with_the_page_cache_for_durability_nobody_waits_for_a_sync() -> None:
+def test_with_the_page_cache_for_durability_a_marker_is_seen_at_once_and_answered_once_it_is_synced() -> None:
     async def story(world: LocalWorld) -> None:
         engine = await world.start()
         await written(engine, P0, "a", producer=(1, 0, 0))
         answer = engine.end_transactions([marker_of(P0, 1, 1)])
         assert isinstance(answer, asyncio.Future)
-        assert answer.done()
+        assert not answer.done()
         assert engine.watermarks(P0).last_stable_offset == 2
-        assert engine.watermarks(P0).durable_end == 0
+        await asyncio.wait_for(answer, 10)
+        assert engine.watermarks(P0).durable_end == 2
+
+    run(story, durability=Durability.PAGE_CACHE)
+
+
+def test_an_answered_marker_outlives_the_power_whatever_the_durability() -> None:
+    """Nobody writes it again: a transaction that came back without it would hold back readers for ever."""
+
+    async def story(world: LocalWorld) -> None:
+        engine = await world.start()
+        await written(engine, P0, "a", producer=(1, 0, 0))
+        await world.stop()  # its records are on the disk
+        engine = await world.start()
+        (answer,) = await ended(engine, marker_of(P0, 1, 1))
+        assert isinstance(answer, Appended)
+        await world.kill(Unsynced.LOST)
+        engine = await world.start()
+        assert engine.watermarks(P0).last_stable_offset == engine.watermarks(P0).log_end == 2
 
     run(story, durability=Durability.PAGE_CACHE)
 

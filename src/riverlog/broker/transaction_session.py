@@ -7,8 +7,8 @@
     await session.commit()
 
 Invariant: one transaction at a time, and one call at a time. What failed while a transaction was open is remembered: `commit`
-raises it again, and only `abort` goes on. Whoever takes the transactional id over fences this session: every call raises
-PRODUCER_FENCED or INVALID_PRODUCER_EPOCH then, and the session is of no more use.
+raises it again, and only `abort` goes on; but for an end in doubt, which is asked again. Whoever takes the transactional id
+over fences this session: every call raises PRODUCER_FENCED or INVALID_PRODUCER_EPOCH then, and the session is of no more use.
 """
 
 from __future__ import annotations
@@ -30,6 +30,15 @@ from riverlog.state.transactions.commands import Producer, Version
 from riverlog.storage.contract import Acks, Appended, Refused
 
 NOBODY: Final = MemberAsked()
+# An end that was refused with one of these may have been decided all the same: asked again it is recognised.
+NOT_KNOWN: Final = frozenset(
+    {
+        ErrorKind.CONCURRENT_TRANSACTIONS,
+        ErrorKind.COORDINATOR_LOADING,
+        ErrorKind.COORDINATOR_NOT_AVAILABLE,
+        ErrorKind.NOT_COORDINATOR,
+    }
+)
 _SEQUENCES: Final = 2**31  # after the last comes 0
 
 
@@ -110,12 +119,14 @@ class TransactionSession:
 
     async def commit(self) -> None:
         """Returns when everything of the transaction is durable and decided. Raises TRANSACTION_ABORTABLE where only
-        `abort` is left, and what was refused before."""
+        `abort` is left, and what was refused before. After what is in `NOT_KNOWN`, and where the call was cancelled,
+        commit again: it may have been decided."""
         self._check_open()
         await self._end(committed=True)
 
     async def abort(self) -> None:
-        """Nothing of the transaction will ever be seen by a reader of committed records. Nothing where none is open."""
+        """Nothing of the transaction will ever be seen by a reader of committed records. Nothing where none is open.
+        Raises INVALID_TXN_STATE where a commit whose answer was lost has decided it: commit again."""
         if self._is_open:
             await self._end(committed=False)
 
@@ -126,10 +137,9 @@ class TransactionSession:
                     self._caller, self.transactional_id, self.producer, committed, Version.EPOCH_BUMPED
                 )
             except RiverlogError as refusal:
-                if committed or refusal.kind is not ErrorKind.INVALID_TXN_STATE:
+                if committed and refusal.kind not in NOT_KNOWN:
                     self._failure = refusal
-                    raise
-                producer = self.producer  # nothing of it had reached the coordinator
+                raise
             if producer != self.producer:
                 self.producer = producer
                 self._sequences.clear()

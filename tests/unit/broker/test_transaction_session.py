@@ -11,8 +11,10 @@ from riverlog.base.units import MINUTE_MS
 from riverlog.broker.transaction_session import Records, TransactionSession
 from riverlog.records.record import NewRecord
 from riverlog.state.access import LIBRARY_CALLER
-from riverlog.state.transactions.commands import Producer
+from riverlog.state.transactions.commands import Producer, TransactionState
 from tests.transaction_world import OFFSETS, TOPIC, World, play
+
+COMMITTED = (TransactionState.PREPARE_COMMIT, TransactionState.COMPLETE_COMMIT)
 
 
 async def opened(world: World) -> TransactionSession:
@@ -155,5 +157,37 @@ def test_the_next_session_fences_the_one_before_and_aborts_what_it_left() -> Non
         await session.commit()
         await world.until(world.is_stable)
         assert await world.values() == [b"alive"]
+
+    play(story)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_commit_whose_answer_was_lost_is_asked_again_and_never_taken_for_aborted(lost: bool) -> None:
+    """`lost`: to a caller that went away; else to a coordinator that is loaded again."""
+
+    async def story(world: World) -> None:
+        session = await opened(world)
+        session.begin()
+        await session.append([records(b"whole")])
+        machines = world.broker.transactions._machines
+        committing = asyncio.ensure_future(session.commit())
+        await world.until(lambda: machines.runners["tx"].machine.state in COMMITTED)
+        if lost:
+            committing.cancel()
+        else:
+            machines.runners["tx"].drop(ErrorKind.COORDINATOR_NOT_AVAILABLE, "told to")
+        (answer,) = await asyncio.gather(committing, return_exceptions=True)
+        assert isinstance(answer, BaseException)
+        await world.until(world.is_stable, step_ms=100)
+        with pytest.raises(RiverlogError) as caught:
+            await session.abort()
+        assert caught.value.kind is ErrorKind.INVALID_TXN_STATE
+        assert session.is_open
+        await session.commit()
+        session.begin()
+        await session.append([records(b"next")])
+        await session.commit()
+        await world.until(world.is_stable)
+        assert await world.values() == [b"whole", b"next"]
 
     play(story)

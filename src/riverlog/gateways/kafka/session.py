@@ -32,7 +32,7 @@ from riverlog.gateways.kafka.connection import (
 )
 from riverlog.gateways.kafka.dispatch import HANDLERS, Address, Call, Hangup
 from riverlog.gateways.kafka.fetch_sessions import FetchSessions
-from riverlog.gateways.kafka.pacing import PACED_KEYS, Pace, member_of
+from riverlog.gateways.kafka.pacing import PACED_KEYS, Bucket, Pace, member_of
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
 from riverlog.gateways.kafka.schema.error_codes import ErrorCode
 from riverlog.gateways.kafka.wire import encode_response
@@ -149,7 +149,7 @@ class KafkaSession:
 
     __slots__ = (
         "_active_ms", "_address", "_bytes_in", "_callers", "_granted", "_room", "connection", "counted", "gateway", "lane",
-        "pending", "transport",
+        "pending", "strangers", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: KafkaGateway, transport: Transport) -> None:
@@ -168,6 +168,7 @@ class KafkaSession:
         self._address = gateway.address(transport)
         self._room: asyncio.Future[None] | None = None
         self._granted = False  # the next request of a member may go, however many there were
+        self.strangers: Bucket | None = None
         self._bytes_in = 0
         self._active_ms = gateway.broker.clock.monotonic_ms()
 
@@ -246,9 +247,7 @@ class KafkaSession:
         if key in PACED_KEYS and not self._is_its_turn(message):
             self.connection.put_back(request)
             return
-        counters = broker.telemetry.requests.get(key)
-        if counters is None:
-            counters = broker.telemetry.request(key)
+        counters = broker.telemetry.requests.get(key) or broker.telemetry.request(key)
         counters.count += 1
         counters.bytes_in += len(request.frame)
         call = Call(
@@ -271,13 +270,14 @@ class KafkaSession:
 
     def _is_its_turn(self, message: Any) -> bool:
         """Whether a member's request may go. False: the connection is not read until it may (`may_go`)."""
+        pace, group_id, member_id = self.gateway.pace, message.group_id, member_of(message)
         if self._granted:
             self._granted = False
-            return True
-        if self.gateway.pace.take(message.group_id, member_of(message), self):
-            return True
-        self.transport.pause(PACED)
-        return False
+            pace.went(group_id, member_id)
+        elif not pace.take(group_id, member_id, self):
+            self.transport.pause(PACED)
+            return False
+        return True
 
     def may_go(self) -> bool:
         if self.transport.closing:

@@ -9,7 +9,16 @@ import pytest
 
 from riverlog.env.tasks import Tasks
 from riverlog.gateways.kafka import pacing
-from riverlog.gateways.kafka.pacing import OF_A_MEMBER, OF_STRANGERS, Pace, Rate, member_of
+from riverlog.gateways.kafka.pacing import (
+    OF_A_CONNECTION,
+    OF_A_MEMBER,
+    OF_STRANGERS,
+    Bucket,
+    Pace,
+    Rate,
+    first_burst,
+    member_of,
+)
 from riverlog.gateways.kafka.schema.heartbeat import HeartbeatRequest
 from riverlog.gateways.kafka.schema.leave_group import LeaveGroupRequest, MemberIdentity
 from riverlog.testing.clock import ManualClock
@@ -24,6 +33,7 @@ class Flooder:
         self.name = group_id, member_id
         self.went = 0
         self.is_open = True
+        self.strangers: Bucket | None = None
 
     def send(self) -> None:
         while self.pace.take(*self.name, self):
@@ -41,6 +51,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self.may = False
+        self.strangers: Bucket | None = None
 
     def may_go(self) -> bool:
         self.may = True
@@ -72,9 +83,9 @@ def test_a_member_that_floods_gets_its_rate_by_however_many_connections(connecti
         flooders = [Flooder(pace, "g", "m") for _ in range(connections)]
         for flooder in flooders:
             flooder.send()
-        assert sum(flooder.went for flooder in flooders) == 1 + OF_A_MEMBER.burst  # the first one as a stranger
+        assert sum(flooder.went for flooder in flooders) == 1 + first_burst  # the first one as a stranger
         await pass_seconds(clock, 10)
-        went = sum(flooder.went for flooder in flooders) - 1 - OF_A_MEMBER.burst
+        went = sum(flooder.went for flooder in flooders) - 1 - first_burst
         assert went == pytest.approx(10 * OF_A_MEMBER.per_second, abs=connections)
         assert pace.delayed >= went
 
@@ -109,15 +120,64 @@ def test_a_thousand_members_that_start_at_once_and_beat_each_second_never_wait()
 
 def test_joins_of_ever_new_members_share_one_rate() -> None:
     async def story(pace: Pace, clock: ManualClock) -> None:
-        nobody = Flooder(pace, "g", "")
-        nobody.send()
-        assert nobody.went == OF_STRANGERS.burst
+        nobodies = [Flooder(pace, "g", "") for _ in range(2 * OF_STRANGERS.burst // OF_A_CONNECTION.burst)]
+        for nobody in nobodies:
+            nobody.send()
+        assert sum(nobody.went for nobody in nobodies) == OF_STRANGERS.burst
         late = Waiting()
         assert not pace.take("g", "a new one", late)
-        nobody.is_open = False
+        for nobody in nobodies:
+            nobody.is_open = False
         await pass_seconds(clock, 1)
         assert late.may  # in its turn, whoever went away before it
         assert pace.take("g", "another", Waiting())
+
+    run(story)
+
+
+def test_who_makes_up_a_new_member_or_group_for_each_request_gets_the_rate_of_its_connection() -> None:
+    async def story(pace: Pace, clock: ManualClock) -> None:
+        for names in ([("g", f"m{n}") for n in range(1_000)], [(f"g{n}", "m") for n in range(1_000)]):
+            liar = Waiting()
+            went = 0
+            for name in names:
+                while pace.take(*name, liar):  # each name as often as it can
+                    went += 1
+                if liar.strangers is not None and liar.strangers.waiting:
+                    break
+            assert went <= OF_A_CONNECTION.burst * (1 + first_burst)
+            assert pace.take("quiet", "q", Waiting())
+
+    run(story)
+
+
+def test_new_members_of_all_groups_share_one_rate_and_nobody_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "OF_ALL_STRANGERS", Rate(burst=100, per_second=10))
+
+    async def story(pace: Pace, clock: ManualClock) -> None:
+        comers = [Waiting() for _ in range(150)]
+        went = [pace.take(f"g{number}", "m", one) for number, one in enumerate(comers)]
+        assert went == [True] * 100 + [False] * 50
+        await pass_seconds(clock, 2)
+        assert [one.may for one in comers[100:]] == [True] * 20 + [False] * 30
+        await pass_seconds(clock, 3)
+        assert all(one.may for one in comers[100:])
+
+    run(story)
+
+
+def test_who_waited_to_be_known_is_known_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "OF_STRANGERS", Rate(burst=1, per_second=1))
+
+    async def story(pace: Pace, clock: ManualClock) -> None:
+        assert pace.take("g", "first", Waiting())
+        second, third = Waiting(), Waiting()
+        assert not pace.take("g", "second", second)
+        assert not pace.take("g", "third", third)
+        await pass_seconds(clock, 1)
+        assert (second.may, third.may) == (True, False)
+        pace.went("g", "second")
+        assert pace.take("g", "second", second), "though somebody waits to be known"
 
     run(story)
 

@@ -13,8 +13,12 @@ import re2  # type: ignore[import-untyped]  # it has no types
 from riverlog.base.limits import kept_text_length_max
 from riverlog.state.groups.topics import TopicsView
 
+# Instructions beyond one a character: what a match takes at worst grows with them, and repetitions multiply them.
+program_size_max: Final = 2_000
+
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False
+_OPTIONS.max_mem = 1 << 20  # of each expression: more is spent on states that a name of a topic is too short to need
 
 
 def compiled(regex: str) -> Any:
@@ -22,10 +26,13 @@ def compiled(regex: str) -> Any:
     if len(regex) > kept_text_length_max:
         raise ValueError(f"a regular expression has at most {kept_text_length_max} characters, not {len(regex)}")
     try:
-        return re2.compile(regex, _OPTIONS)
+        pattern = re2.compile(regex, _OPTIONS)
     except re2.error as cause:
         reason = cause.args[0] if cause.args else ""
         raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from cause
+    if pattern.programsize > program_size_max + len(regex):
+        raise ValueError(f"it is too large: repeat less, or name the topics ({pattern.programsize} instructions)")
+    return pattern
 
 
 class ResolvedRegexes:

@@ -50,3 +50,14 @@ def test_an_expression_is_kept_while_a_member_uses_it() -> None:
     assert regexes.matches("a")
     regexes.drop("a")
     assert (len(regexes), regexes.matches("a")) == (0, False)
+
+
+@pytest.mark.parametrize("regex", ["((a|b|c|x|y|z)?){1000}q", "(.{0,200}a.{0,200}){2}z", "(.{0,1000})(.{0,1000})"])
+def test_an_expression_that_takes_long_to_match_is_refused(regex: str) -> None:
+    with pytest.raises(ValueError, match="large"):
+        compiled(regex)
+
+
+@pytest.mark.parametrize("regex", [r"[a-zA-Z0-9._-]{1,249}", "|".join(f"topic-{n}" for n in range(500)), r"(\w+\.){1,8}x"])
+def test_an_expression_of_ordinary_size_is_not(regex: str) -> None:
+    compiled(regex)

@@ -26,7 +26,7 @@ from riverlog.env.tasks import Tasks
 from riverlog.records.batch import check_batch, only_batch
 from riverlog.records.header import BatchHeader
 from riverlog.state.access import Access, Caller, Operation, Resource, ResourceKind
-from riverlog.state.transactions.commands import Producer, Version
+from riverlog.state.transactions.commands import Number, Producer, Version
 from riverlog.storage.contract import Acks, Append, Appended, LogEngine, Refused
 
 admissions_max: Final = 3  # as often a request asks its transaction again
@@ -61,12 +61,17 @@ class _Checked(NamedTuple):
     unadmitted: list[int]  # those of them that their transaction does not admit yet
 
 
-class Transactional(NamedTuple):
+class Transactional:
     """Under which transactional id a request writes, and what it knows of transactions: from `EPOCH_BUMPED` on a partition is
     added to the transaction by the write itself, before it has been added by a request of its own."""
 
-    transactional_id: str
-    version: Version
+    __slots__ = ("number", "transactional_id", "verify_only", "version")
+
+    def __init__(self, transactional_id: str, version: Version, number: Number | None) -> None:
+        self.transactional_id = transactional_id
+        self.version = version
+        self.verify_only = version < Version.EPOCH_BUMPED
+        self.number = number if self.verify_only else None  # the transaction in which it came, where no epoch says that
 
 
 class Producing:
@@ -106,7 +111,9 @@ class Producing:
         transactional id; `version` says what the client knows of transactions."""
         checked = self._check(caller, writes, acks, transactional_id)
         if checked.looks or checked.unadmitted or lane.tail is not None:
-            under = Transactional(transactional_id, version) if transactional_id is not None else None
+            under = None
+            if transactional_id is not None:
+                under = Transactional(transactional_id, version, self.transactions.number(transactional_id))
             return self._in_turn(writes, checked, acks, lane, under)
         return self._append(writes, checked, acks)
 
@@ -257,18 +264,25 @@ class Producing:
         self, checked: _Checked, unadmitted: Sequence[int], under: Transactional
     ) -> dict[int, RiverlogError]:
         """Adds the partitions to the transaction, or asks whether they are in it. Gives refusals by number of append."""
-        transactional_id, version = under
+        transactional_id, version = under.transactional_id, under.version
         by_producer: dict[Producer, list[int]] = {}
         for number in unadmitted:
             by_producer.setdefault(_producer(checked.appends[number].header), []).append(number)
         refusals: dict[int, RiverlogError] = {}
-        verify_only = version < Version.EPOCH_BUMPED
         for producer, numbers in by_producer.items():  # there is one, where the client is not mad
             partitions = [checked.appends[number].partition for number in numbers]
             try:
-                result = await self.transactions.admit(transactional_id, producer, partitions, version, verify_only)
+                result = await self.transactions.admit(
+                    transactional_id, producer, partitions, version, under.verify_only
+                )
             except RiverlogError as refusal:
                 refusals |= dict.fromkeys(numbers, produce_refusal(refusal.kind, version, transactional_id))
+                continue
+            if under.verify_only and under.number is None:
+                under.number = result.number
+            elif under.verify_only and under.number != result.number:
+                ended = produce_refusal(ErrorKind.INVALID_TXN_STATE, version, transactional_id)
+                refusals |= dict.fromkeys(numbers, ended)
                 continue
             for number, error in zip(numbers, result.errors, strict=True):
                 if error is not None:
@@ -285,17 +299,19 @@ class Producing:
             if not left:
                 return
             refusals |= await self._admit(checked, left, under)
-        transactional_id, version = under
+        transactional_id, version = under.transactional_id, under.version
         for number in self._left(checked, under, refusals):
             refusals[number] = produce_refusal(ErrorKind.COORDINATOR_NOT_AVAILABLE, version, transactional_id)
 
     def _left(self, checked: _Checked, under: Transactional, refusals: Mapping[int, RiverlogError]) -> list[int]:
-        admits, appends = self.transactions.admits, checked.appends
+        def is_admitted(append: Append) -> bool:
+            producer = _producer(append.header)
+            return self.transactions.admits(under.transactional_id, producer, append.partition, under.number)
+
         return [
             number
             for number in checked.transactional
-            if number not in refusals
-            and not admits(under.transactional_id, _producer(appends[number].header), appends[number].partition)
+            if number not in refusals and not is_admitted(checked.appends[number])
         ]
 
 

@@ -5,7 +5,9 @@ what the machine of the transactional id refused, and that there is no machine t
 NOT_COORDINATOR).
 
 Invariant: a batch is admitted while its partition is durably in the producer's open transaction and no end of that was
-asked for; who appends asks `admits` in the same turn of the loop, so that nothing can be decided in between.
+asked for; who appends asks `admits` in the same turn of the loop, so that nothing can be decided in between. What an older
+client sends, whose epoch stays from one transaction to the next, counts for the transaction in which it came, however long
+it waits here.
 Not here: the rules of transactions (`state/transactions`), their machines and markers (`transaction_machines.py`).
 """
 
@@ -167,10 +169,18 @@ class Transactions:
             )
         return result
 
-    def admits(self, transactional_id: str, producer: Producer, partition: PartitionId) -> bool:
-        """Whether a batch of the producer for that partition may be appended in this turn of the loop."""
+    def number(self, transactional_id: str) -> Number | None:
+        """The transaction that is open now, or was last; None: nobody can say without waiting."""
+        runner = self._machines.runners.get(transactional_id)
+        return runner.machine.number if runner is not None and runner.refusal is None else None
+
+    def admits(
+        self, transactional_id: str, producer: Producer, partition: PartitionId, number: Number | None = None
+    ) -> bool:
+        """Whether a batch of the producer for that partition may be appended in this turn of the loop: one of transaction
+        `number`, None: of the one that is open."""
         admitted = self._machines.admitted.get(transactional_id)
-        if admitted is None or partition not in admitted.partitions:
+        if admitted is None or partition not in admitted.partitions or number not in (None, admitted.number):
             return False
         runner = self._machines.runners.get(transactional_id)
         return (
@@ -202,9 +212,12 @@ class Transactions:
         self._check_group(caller, group_id)
         token = self._machines.token()
         command: Add | Verify = Verify(token, producer, groups=[group_id])
+        came_in = self.number(transactional_id)
         if version >= Version.EPOCH_BUMPED:
-            command = Add(token, producer, version, groups=[group_id])
+            command, came_in = Add(token, producer, version, groups=[group_id]), None
         number, (error,) = (await self._ask_add(transactional_id, command))[1:]
+        if came_in not in (None, number):  # the epoch is the same in the transaction that was begun while it waited
+            raise refused(ErrorKind.INVALID_TXN_STATE, transactional_id)
         if error is not None:
             raise refused(error, transactional_id)
 

@@ -318,6 +318,44 @@ def test_what_comes_after_the_end_of_its_transaction_is_never_appended(late: boo
     run(story, late=late)
 
 
+@pytest.mark.parametrize("version", Version)
+@pytest.mark.parametrize("comes", ["in time", "after the end", "to nobody"])
+def test_what_waits_for_its_turn_does_not_become_part_of_the_next_transaction(version: Version, comes: str) -> None:
+    """Older clients keep their epoch from one transaction to the next. `to nobody`: the id is loaded again meanwhile."""
+
+    async def story(broker: Broker) -> None:
+        topic = await make_topic(broker, "t")
+        client = Client(broker, version)
+        await client.init()
+        before = client.producer
+        await client.add(("t", 0))
+        if comes == "after the end":
+            await client.end(committed=False)
+        if comes == "to nobody":
+            broker.transactions._machines.runners["tx"].drop(ErrorKind.COORDINATOR_NOT_AVAILABLE, "told to")
+        slow = Lane()
+        slow.tail = turn = asyncio.get_running_loop().create_future()
+        writes = [Write(topic, 0, transactional(before, 0, b"late"))]
+        late = broker.producing.produce(LIBRARY_CALLER, writes, Acks.ALL, slow, "tx", version)
+        if comes != "after the end":
+            while not broker.transactions.admits("tx", before, PartitionId(topic.topic_id, 0)):
+                await asyncio.sleep(0)
+            await client.end(committed=False)
+        await client.add(("t", 0))
+        turn.set_result(None)
+        (refusal,) = kinds_of(await settled(late))
+        assert refusal is {
+            Version.PLAIN: ErrorKind.INVALID_TXN_STATE,
+            Version.FLEXIBLE: ErrorKind.TRANSACTION_ABORTABLE,
+            Version.EPOCH_BUMPED: ErrorKind.INVALID_PRODUCER_EPOCH,
+        }[version]
+        assert await client.kinds(Write(topic, 0, transactional(client.producer, 0, b"next"))) == [None]
+        await client.end()
+        assert b"late" not in await values(broker, PartitionId(topic.topic_id, 0))
+
+    run(story)
+
+
 @pytest.mark.parametrize("version", [Version.PLAIN, Version.EPOCH_BUMPED])
 def test_a_coordinator_that_is_loaded_again_meanwhile_costs_nobody_his_transaction(version: Version) -> None:
     """One partition is in the transaction already; the other one's addition meets a conflict."""

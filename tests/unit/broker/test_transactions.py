@@ -14,10 +14,12 @@ from riverlog.broker.group_requests import MemberAsked
 from riverlog.broker.settings import BrokerSettings
 from riverlog.broker.transaction_requests import GroupRefused
 from riverlog.broker.transaction_session import Records, TransactionSession
-from riverlog.catalog.contract import Scope
+from riverlog.catalog.contract import Change, CommitId, Scope
 from riverlog.records.record import NewRecord
 from riverlog.state.access import LIBRARY_CALLER, AllowAll, Caller, Operation, Resource, ResourceKind
 from riverlog.state.transactions.commands import Number, Outcome, Producer, TransactionState, Version
+from riverlog.state.transactions.rows import STATE_KEY, decode_state, encode_state
+from riverlog.state.transactions.rules import EPOCH_LAST
 from tests.transaction_world import OFFSETS, TOPIC, World, play, turns
 
 SCOPE = Scope("transaction", "tx")
@@ -81,6 +83,110 @@ def test_a_partition_is_admitted_when_its_row_is_durable_and_until_an_end_is_ask
         await ending
         await transactions.add_partitions(LIBRARY_CALLER, "tx", producer, [(TOPIC, 1)], Version.PLAIN)
         assert not transactions.admits("tx", producer, world.partition())  # it was in the one before
+
+    play(story)
+
+
+def test_what_is_added_is_admitted_no_sooner_because_another_partition_or_transaction_was() -> None:
+    async def story(world: World) -> None:
+        transactions = world.broker.transactions
+        producer = await transactions.init(LIBRARY_CALLER, "tx", MINUTE_MS)
+
+        def is_there(index: int) -> bool:
+            return transactions.admits("tx", producer, world.partition(index))
+
+        for index in (0, 1, 0):  # the last one in the next transaction, which has the epoch of the one before
+            if is_there(1):
+                await transactions.end(LIBRARY_CALLER, "tx", producer, True, Version.PLAIN)
+                await world.until(lambda: _is(world.state(), TransactionState.COMPLETE_COMMIT))
+            before = len(world.catalog.commits)
+            adding = asyncio.ensure_future(
+                transactions.add_partitions(LIBRARY_CALLER, "tx", producer, [(TOPIC, index)], Version.PLAIN)
+            )
+            while not is_there(index):
+                assert not adding.done()
+                await turns(1)
+            assert len(world.catalog.commits) == before + 1
+            await adding
+            assert is_there(index)
+
+    play(story)
+
+
+@pytest.mark.parametrize("version", Version)
+def test_offsets_that_waited_do_not_become_part_of_the_next_transaction(version: Version) -> None:
+    """They come while the markers of theirs are written; the next transaction has the same group, and is begun before
+    they are looked at."""
+
+    async def story(world: World) -> None:
+        transactions = world.broker.transactions
+        producer = before = await transactions.init(LIBRARY_CALLER, "tx", MINUTE_MS)
+        await transactions.add_partitions(LIBRARY_CALLER, "tx", producer, [(TOPIC, 0)], version)
+        await transactions.add_group(LIBRARY_CALLER, "tx", producer, "g", version)
+        world.engine.hold = asyncio.get_running_loop().create_future()
+        producer = await transactions.end(LIBRARY_CALLER, "tx", producer, False, version)
+        adding = asyncio.ensure_future(transactions.add_group(LIBRARY_CALLER, "tx", producer, "g", version))
+        await turns(5)
+        late = asyncio.ensure_future(
+            kind_of(transactions.commit_offsets(LIBRARY_CALLER, "tx", before, version, "g", MemberAsked(), OFFSETS))
+        )
+        await turns(5)
+        world.engine.hold.set_result(None)
+        await adding
+        assert await late is (ErrorKind.PRODUCER_FENCED if version is V2 else ErrorKind.INVALID_TXN_STATE)
+        await transactions.end(LIBRARY_CALLER, "tx", producer, True, version)
+        await world.until(world.is_stable)
+        assert await world.offset() is None
+
+    play(story)
+
+
+def test_offsets_whose_group_is_loaded_after_the_end_are_refused() -> None:
+    async def story(world: World) -> None:
+        transactions = world.broker.transactions
+        producer = await transactions.init(LIBRARY_CALLER, "tx", MINUTE_MS)
+        ready, held = world.broker.groups._machines.ready, asyncio.get_running_loop().create_future()
+
+        async def slow(group_id: str) -> object:
+            await held
+            return await ready(group_id)
+
+        world.broker.groups._machines.ready = slow  # type: ignore[assignment, method-assign]
+        late = asyncio.ensure_future(
+            kind_of(transactions.commit_offsets(LIBRARY_CALLER, "tx", producer, V2, "g", MemberAsked(), OFFSETS))
+        )
+        while transactions.number("tx") != 1:
+            await turns(1)
+        await turns(20)
+        world.broker.groups._machines.ready = ready  # type: ignore[method-assign]
+        await transactions.end(LIBRARY_CALLER, "tx", producer, False, V2)
+        held.set_result(None)
+        assert await late is ErrorKind.INVALID_TXN_STATE
+        runner = await ready("g")
+        assert not len(runner.machine.offsets)
+
+    play(story)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_an_end_that_uses_up_the_epochs_gives_a_new_producer_id(committed: bool) -> None:
+    async def story(world: World) -> None:
+        transactions = world.broker.transactions
+        producer = await transactions.init(LIBRARY_CALLER, "tx", MINUTE_MS)
+        runner = transactions._machines.runners["tx"]
+        rows = await world.catalog.load(SCOPE)
+        old = Producer(producer.producer_id, EPOCH_LAST - 1)
+        row = decode_state(STATE_KEY, rows[STATE_KEY].value)._replace(producer=old)
+        change = Change(SCOPE, STATE_KEY, encode_state(row))
+        await world.catalog.commit(CommitId(bytes(16)), runner.lease, [change])
+        runner.drop(ErrorKind.COORDINATOR_NOT_AVAILABLE, "told to")
+        producer = old
+        for number in range(3):
+            await transactions.add_partitions(LIBRARY_CALLER, "tx", producer, [(TOPIC, 0)], V2)
+            producer = await transactions.end(LIBRARY_CALLER, "tx", producer, committed, V2)
+            is_old = producer.producer_id == old.producer_id
+            assert (is_old, producer.epoch) == [(True, EPOCH_LAST), (False, 0), (False, 1)][number]
+        await world.until(world.is_stable)
 
     play(story)
 
@@ -540,5 +646,3 @@ def test_after_the_end_everything_is_told_to_ask_again() -> None:
         assert await kind_of(asked) is ErrorKind.COORDINATOR_NOT_AVAILABLE
 
     play(story)
-
-

@@ -86,6 +86,11 @@ class TransactionLife:
         tokens = [parked.command.token for parked in self._parked]
         return tokens if self._settling is None else [self._settling.token, *tokens]
 
+    @property
+    def number(self) -> Number:
+        """Of the transaction that is open, or was last."""
+        return Number(0) if self._row is None else self._row.number
+
     def open_number(self) -> Number | None:
         """The transaction that may still be written to."""
         row = self._row

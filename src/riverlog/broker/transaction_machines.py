@@ -127,6 +127,8 @@ class TransactionMachines(Machines[Transaction]):
         except RiverlogError as error:
             log.warning("%s", error.message)
             return error
+        if runner.refusal is not None:  # dropped before we heard of it
+            return RiverlogError(ErrorKind.COORDINATOR_NOT_AVAILABLE, runner.refusal.message)
         if runner.is_idle:
             self._release(runner)
         return None

@@ -10,7 +10,7 @@ import pytest
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId
 from riverlog.base.units import MINUTE_MS
-from riverlog.broker.transaction_machines import marker_retry_pause_ms_max
+from riverlog.broker.transaction_machines import TransactionRunner, marker_retry_pause_ms_max
 from riverlog.broker.transaction_session import Records, TransactionSession
 from riverlog.catalog.contract import CatalogUnavailable, Rows, Scope
 from riverlog.records.record import NewRecord
@@ -186,6 +186,30 @@ def test_an_id_whose_machine_was_dropped_goes_on_without_being_asked(dial: str, 
         await world.until(lambda: "tx" in runners and not getattr(world.catalog, dial), step_ms=10)
         await world.until(world.is_stable, step_ms=100)
         assert await world.values() == ([b"0"] if committed else [])
+
+    play(story)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.COORDINATOR_NOT_AVAILABLE, ErrorKind.NOT_COORDINATOR])
+def test_a_machine_that_is_dropped_as_soon_as_it_is_loaded_is_loaded_again(kind: ErrorKind) -> None:
+    async def story(world: World) -> None:
+        await begun(world, 0)
+        machines = world.broker.transactions._machines
+        load, drops = machines._load, 3
+
+        async def load_and_drop(name: str) -> TransactionRunner:
+            nonlocal drops
+            runner = await load(name)
+            if drops:
+                drops -= 1
+                runner.drop(kind, "told to")
+            return runner
+
+        machines._load = load_and_drop  # type: ignore[method-assign]
+        machines.runners["tx"].drop(kind, "told to")
+        await world.until(lambda: "tx" in machines.runners and not drops, step_ms=100)
+        await world.until(world.is_stable, step_ms=1_000)  # it times out
+        assert await world.values() == []
 
     play(story)
 

@@ -114,6 +114,13 @@ def test_an_end_is_repeated_by_the_producer_id_before() -> None:
     assert judge_end(row, again._replace(version=Version.PLAIN)) is MAPPING
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_who_was_replaced_by_an_init_repeats_no_end(committed: bool) -> None:
+    """The row knows who brought the producer before to the Init, so that the Init may be repeated; nothing was ended by it."""
+    row = STATES["empty"]._replace(last=LAST, committed=committed)
+    assert judge_end(row, End(Token(1), LAST, Version.EPOCH_BUMPED, committed, FRESH)) is FENCED
+
+
 def test_a_new_id_begins_with_epoch_0() -> None:
     for expected in (NOBODY, CURRENT):
         row = init(None, expected)

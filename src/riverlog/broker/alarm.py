@@ -1,7 +1,8 @@
 """One timer for many: a heap of deadlines and one sleeping task. What is due is told, in order of time.
 
 Invariant: while the heap is not empty, a task sleeps until its earliest deadline. Each has at most one deadline that
-counts (its `deadline_ms`); entries of the heap that say another are stale and passed over.
+counts (its `deadline_ms`); entries of the heap that say another are stale and passed over. Where the process stood still
+(SIGSTOP, a machine that sleeps), what came meanwhile and lies in the sockets is heard before anybody's time is over.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from riverlog.env.clock import Clock
 from riverlog.env.tasks import Tasks
@@ -21,6 +22,9 @@ class Timed(Protocol):
 
 
 T = TypeVar("T", bound=Timed)
+
+standstill_ms_min: Final = 1_000  # so late a timer rings only where nothing ran
+turns_to_hear: Final = 5  # of the loop: to read what has come, begin its requests, and do them
 
 
 class Alarm(Generic[T]):
@@ -53,6 +57,9 @@ class Alarm(Generic[T]):
     async def _ring_at(self, deadline_ms: int) -> None:
         while (wait_ms := deadline_ms - self._clock.monotonic_ms()) > 0:
             await self._clock.sleep(wait_ms / 1000)
+        if -wait_ms >= standstill_ms_min:
+            for _ in range(turns_to_hear):
+                await asyncio.sleep(0)
         self._task = self._task_ms = None
         self._ringing = True
         now_ms = self._clock.monotonic_ms()

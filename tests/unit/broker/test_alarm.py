@@ -72,6 +72,24 @@ def test_a_later_word_replaces_an_earlier_one() -> None:
     run(story)
 
 
+def test_what_came_while_the_process_stood_still_is_heard_first() -> None:
+    async def story(world: World) -> None:
+        def come(turns_left: int) -> None:
+            if turns_left:
+                asyncio.get_running_loop().call_soon(come, turns_left - 1)
+            else:
+                world.rung.append(("a heartbeat", world.clock.monotonic_ms()))
+
+        world.alarm.schedule(Timed("a session"), 50)
+        await asyncio.sleep(0)
+        world.clock.advance(5_000)
+        asyncio.get_running_loop().call_soon(come, 3)  # is read, begins, is done
+        await world.pass_ms(3)
+        assert [name for name, _ in world.rung] == ["a heartbeat", "a session"]
+
+    run(story)
+
+
 def test_who_is_due_may_ask_again() -> None:
     async def story(world: World) -> None:
         world.then = lambda timed: world.alarm.schedule(timed, world.clock.monotonic_ms() + 10)

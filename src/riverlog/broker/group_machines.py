@@ -17,7 +17,7 @@ from riverlog.broker.machines import Loaded, MachineKind, Machines
 from riverlog.catalog.contract import Catalog
 from riverlog.env.clock import Clock, Now
 from riverlog.env.entropy import Entropy
-from riverlog.state.groups.commands import EndPending, GroupSettings, Tick, Token
+from riverlog.state.groups.commands import Configure, EndPending, GroupSettings, Tick, Token
 from riverlog.state.groups.group import Group
 from riverlog.state.groups.topics import TopicsView
 from riverlog.state.transactions.commands import Number, Outcome
@@ -44,6 +44,7 @@ class GroupMachines(Machines[Group]):
         def load(group_id: str, rows: Mapping[str, bytes], now: Now) -> Loaded[Group]:
             return Group.load(group_id, rows, settings_of(group_id), topics, now), ()
 
+        self._settings_of = settings_of
         self._outcomes = outcomes
         super().__init__(MachineKind(GROUP_SCOPE, "group", load, Tick()), catalog, clock, entropy)
 
@@ -52,6 +53,7 @@ class GroupMachines(Machines[Group]):
 
     async def _loaded(self, runner: MachineRunner[Group]) -> None:
         await self.settle(runner)
+        self.tell(runner, Configure(self._settings_of(runner.name)))  # they may have changed meanwhile
 
     async def settle(self, runner: MachineRunner[Group]) -> None:
         """Tells a group of the transactions that were decided of those whose offsets it keeps."""

@@ -125,6 +125,28 @@ def test_telling_a_machine_that_fails_harms_nobody() -> None:
     run(story)
 
 
+def test_settings_that_change_while_a_group_is_loaded_are_its_own() -> None:
+    async def story(machines: GroupMachines, catalog: MemoryCatalog) -> None:
+        token = machines.token()
+        pending = CommitPending(token, "id", 1, "", None, -1, {PARTITION: CommittedOffset(5, -1, "", 0)})
+        assert await machines.ask("g", pending, token) is None
+        await machines.close()
+        settings = [GroupSettings()]
+
+        async def outcomes(transactional_id: str, number: Number) -> Outcome:
+            settings[0] = GroupSettings(consumer_session_timeout_ms=7_000)
+            return Outcome.OPEN
+
+        again = GroupMachines(
+            lambda _: settings[0], NoTopics(), catalog.reopened(), ManualClock(), SeededEntropy(1), outcomes
+        )
+        runner = await again.ready("g")
+        assert runner.machine.settings.consumer_session_timeout_ms == 7_000
+        await again.close()
+
+    run(story)
+
+
 def test_a_group_hears_what_became_of_its_transactions_before_it_is_asked_anything() -> None:
     asked: list[tuple[str, int]] = []
 

@@ -132,6 +132,7 @@ class ConsumerCore(Side):
         """Once after a load: topics may have changed while nobody ran the group."""
         if self._is_loaded:
             self._is_loaded = False
+            self.roster.regexes.look_again()
             self.target.seen = subscribed_topics(self.roster, self._topics)
             if self.group_epoch == self.target.epoch and len(self.roster) and not self.target.covers(self.target.seen):
                 self.bump()

@@ -51,8 +51,17 @@ class ResolvedRegexes:
         """The expression is known to compile."""
         self._uses[regex] = self._uses.get(regex, 0) + 1
         if regex not in self._patterns:
-            pattern = self._patterns[regex] = compiled(regex)
-            self._names[regex] = {name for name in self._topics.by_name if pattern.fullmatch(name)}
+            self._patterns[regex] = compiled(regex)
+            self._resolve(regex)
+
+    def look_again(self) -> None:
+        """At all topics: nobody told of those that changed."""
+        for regex in self._patterns:
+            self._resolve(regex)
+
+    def _resolve(self, regex: str) -> None:
+        matches = self._patterns[regex].fullmatch
+        self._names[regex] = {name for name in self._topics.by_name if matches(name)}
 
     def drop(self, regex: str) -> None:
         self._uses[regex] -= 1

@@ -66,6 +66,15 @@ class TestTopics:
 
 
 class TestRestart:
+    def test_a_topic_that_came_right_after_the_load_is_found_by_expression(self) -> None:
+        driver = ConsumerGroupDriver(DrivenTopics(t1=1))
+        a = driver.client("a", names=(), regex="t.*")
+        driver.settle(2)
+        driver.reload()
+        driver.topics.put("t2", 1)  # nobody was told: the machine could not be asked yet
+        driver.settle(2)
+        assert len(a.partitions()) == 2
+
     def test_all_go_on_as_they_were(self) -> None:
         driver, (a, b) = settled("a", "b")
         had, rows = (a.partitions(), b.partitions()), dict(driver.rows)

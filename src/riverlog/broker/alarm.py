@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Callable
 from itertools import count
 from typing import Final, Generic, Protocol, TypeVar
@@ -22,6 +23,7 @@ class Timed(Protocol):
 
 
 T = TypeVar("T", bound=Timed)
+log = logging.getLogger(__name__)
 
 standstill_ms_min: Final = 1_000  # so late a timer rings only where nothing ran
 turns_to_hear: Final = 5  # of the loop: to read what has come, begin its requests, and do them
@@ -29,7 +31,7 @@ turns_to_hear: Final = 5  # of the loop: to read what has come, begin its reques
 
 class Alarm(Generic[T]):
     def __init__(self, clock: Clock, tasks: Tasks, due: Callable[[T], None]) -> None:
-        """`due` is called on the loop, may schedule, and must not raise."""
+        """`due` is called on the loop, and may schedule. What it raises is logged and harms no other."""
         self._clock = clock
         self._tasks = tasks
         self._due = due
@@ -67,7 +69,10 @@ class Alarm(Generic[T]):
             due_ms, _, timed = heapq.heappop(self._heap)
             if timed.deadline_ms == due_ms:
                 timed.deadline_ms = None
-                self._due(timed)
+                try:
+                    self._due(timed)
+                except Exception:
+                    log.exception("what was due failed; the others have their time all the same")
         self._ringing = False
         if self._heap:
             self._sleep_until(self._heap[0][0])

@@ -90,6 +90,23 @@ def test_what_came_while_the_process_stood_still_is_heard_first() -> None:
     run(story)
 
 
+def test_one_that_fails_does_not_stop_the_others() -> None:
+    async def story(world: World) -> None:
+        def fail(timed: Timed) -> None:
+            if timed.name == "bad":
+                raise RuntimeError("broken")
+
+        world.then = fail
+        for name, deadline_ms in (("bad", 10), ("good", 10), ("later", 20)):
+            world.alarm.schedule(Timed(name), deadline_ms)
+        await world.pass_ms(30)
+        world.alarm.schedule(Timed("last"), 40)
+        await world.pass_ms(20)
+        assert [name for name, _ in world.rung] == ["bad", "good", "later", "last"]
+
+    run(story)
+
+
 def test_who_is_due_may_ask_again() -> None:
     async def story(world: World) -> None:
         world.then = lambda timed: world.alarm.schedule(timed, world.clock.monotonic_ms() + 10)

@@ -34,7 +34,7 @@ PACED_KEYS: Final = frozenset(
 )
 OF_A_MEMBER: Final = Rate(burst=50, per_second=20)  # clients send one to three a second, and a few more while they join
 first_burst: Final = 5  # of a member that has just come: else a new id for every few requests would be no limit
-OF_A_CONNECTION: Final = Rate(burst=200, per_second=20)  # joins, and ids that nobody has seen: a client has one, or a few
+OF_A_CONNECTION: Final = Rate(burst=200, per_second=20)  # joins, and ids that nobody has seen
 OF_STRANGERS: Final = Rate(burst=10_000, per_second=200)  # of one group together
 OF_ALL_STRANGERS: Final = Rate(burst=20_000, per_second=500)  # of all groups
 buckets_max: Final = 100_000
@@ -65,7 +65,7 @@ class Bucket:
         self.rate = rate
         self.tokens = float(rate.burst if tokens is None else tokens)
         self.at_ms = now_ms
-        self.waiting: deque[tuple[Paced, Sequence[Bucket]]] = deque()  # each with the buckets that it comes to after this
+        self.waiting: deque[tuple[Paced, Sequence[Bucket]]] = deque()  # with the buckets that come after this
         self.deadline_ms: int | None = None  # the alarm's
 
     def fill(self, now_ms: int) -> None:

@@ -59,6 +59,7 @@ class Telemetry:
         self.requests: dict[int, RequestCounters] = {}
         self.protocol_errors = 0
         self.internal_errors = 0
+        self.delayed_requests = 0  # of members of groups that asked too often
 
     def topic(self, topic_id: TopicId) -> TopicCounters:
         counters = self.topics.get(topic_id)

@@ -66,6 +66,19 @@ def test_each_family_of_the_process_is_there_once_with_all_listeners() -> None:
     asyncio.run(run())
 
 
+def test_delayed_requests_of_members_are_counted() -> None:
+    async def run() -> None:
+        server = await Server.start(load(None, SETTINGS), in_memory=True)
+        try:
+            server.broker.telemetry.delayed_requests = 3
+            lines = (await text_of(metrics(server))).splitlines()
+        finally:
+            await server.stop()
+        assert "riverlog_delayed_requests_total 3" in lines
+
+    asyncio.run(run())
+
+
 def test_transactions_are_counted() -> None:
     async def run() -> None:
         server = await Server.start(load(None, SETTINGS), in_memory=True)

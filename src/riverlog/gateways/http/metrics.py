@@ -93,6 +93,10 @@ def _requests(broker: Broker, request_name: Callable[[int], str]) -> Iterator[Fa
             for error, count in one.errors.items()
         ],
     )  # fmt: skip
+    yield Family(
+        "riverlog_delayed_requests_total", "counter", "Requests of members of groups that had to wait: they asked too often.",
+        [Sample({}, broker.telemetry.delayed_requests)],
+    )  # fmt: skip
 
 
 TOPIC_FAMILIES: Final = (

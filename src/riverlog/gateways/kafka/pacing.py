@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from riverlog.broker.alarm import Alarm
+from riverlog.broker.telemetry import Telemetry
 from riverlog.env.clock import Clock
 from riverlog.env.tasks import Tasks
 from riverlog.gateways.kafka.schema.api_keys import ApiKey
@@ -89,11 +90,10 @@ class Bucket:
 
 
 class Pace:
-    """Of all groups. `asked` and `delayed` count requests."""
+    """Of all groups."""
 
-    def __init__(self, clock: Clock, tasks: Tasks) -> None:
-        self.asked = 0
-        self.delayed = 0
+    def __init__(self, clock: Clock, tasks: Tasks, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
         self._clock = clock
         self._alarm: Alarm[Bucket] = Alarm(clock, tasks, self._due)
         self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()  # by group and member; "": strangers
@@ -101,7 +101,6 @@ class Pace:
 
     def take(self, group_id: str, member_id: str, paced: Paced) -> bool:
         """Whether a request may go now; else `paced` is told when it may."""
-        self.asked += 1
         now_ms = self._clock.monotonic_ms()
         bucket = self._buckets.get((group_id, member_id)) if member_id else None
         if bucket is None:
@@ -124,7 +123,7 @@ class Pace:
         """Whether all the buckets give a request; else it waits for the first that does not."""
         for at, bucket in enumerate(buckets):
             if not bucket.take(now_ms):
-                self.delayed += 1
+                self._telemetry.delayed_requests += 1
                 bucket.waiting.append((paced, buckets[at + 1 :]))
                 if bucket.deadline_ms is None:
                     self._alarm.schedule(bucket, bucket.next_ms)

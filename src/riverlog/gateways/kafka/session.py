@@ -61,7 +61,7 @@ class KafkaGateway:
         self.pool = BufferPool()
         self.served = {key: handler.versions for key, handler in HANDLERS.items()}
         self.sessions = FetchSessions(broker.settings.fetch_sessions_max, broker.entropy.below)
-        self.pace = Pace(broker.clock, tasks)
+        self.pace = Pace(broker.clock, tasks, broker.telemetry)
         self.bytes_in_flight = 0
         self.open: set[KafkaSession] = set()
         self.bytes_in_flight_max = broker.settings.bytes_in_flight_max

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from riverlog.broker.telemetry import Telemetry
 from riverlog.env.tasks import Tasks
 from riverlog.gateways.kafka import pacing
 from riverlog.gateways.kafka.pacing import (
@@ -61,7 +62,7 @@ class Waiting:
 def run(story: Callable[[Pace, ManualClock], Awaitable[None]]) -> None:
     async def play() -> None:
         clock, tasks = ManualClock(), Tasks("test")
-        await story(Pace(clock, tasks), clock)
+        await story(Pace(clock, tasks, Telemetry()), clock)
         await tasks.close()
 
     asyncio.run(play())
@@ -87,7 +88,7 @@ def test_a_member_that_floods_gets_its_rate_by_however_many_connections(connecti
         await pass_seconds(clock, 10)
         went = sum(flooder.went for flooder in flooders) - 1 - first_burst
         assert went == pytest.approx(10 * OF_A_MEMBER.per_second, abs=connections)
-        assert pace.delayed >= went
+        assert pace._telemetry.delayed_requests >= went
 
     run(story)
 
@@ -99,7 +100,7 @@ def test_the_others_of_the_group_and_other_groups_do_not_wait() -> None:
             await pass_seconds(clock, 1)
             for group_id, member_id in (("g", "other"), ("h", "m")):
                 assert pace.take(group_id, member_id, Waiting())
-        assert pace.delayed >= 10 * OF_A_MEMBER.per_second
+        assert pace._telemetry.delayed_requests >= 10 * OF_A_MEMBER.per_second
 
     run(story)
 
@@ -113,7 +114,7 @@ def test_a_thousand_members_that_start_at_once_and_beat_each_second_never_wait()
         for _ in range(5):
             clock.advance(1_000)
             assert all(pace.take("g", f"m{number}", Waiting()) for number in range(1_000))
-        assert pace.delayed == 0
+        assert pace._telemetry.delayed_requests == 0
 
     run(story)
 

@@ -225,15 +225,15 @@ def beat(group_id: str, member_id: str = "m") -> HeartbeatRequest:
 
 
 def test_a_member_that_floods_is_heard_at_its_rate_and_answered_in_order(broker: Broker, client: KafkaClient) -> None:
-    pace = broker._running().gateway.pace
-    delayed = pace.delayed
+    telemetry = broker._running().gateway.broker.telemetry
+    delayed = telemetry.delayed_requests
     for _ in range(OF_A_MEMBER.burst + 10):
         client.send(ApiKey.HEARTBEAT, 4, beat("flooded"))
     client.send(ApiKey.API_VERSIONS, 3, ApiVersionsRequest(client_software_name="x", client_software_version="1"))
     for _ in range(OF_A_MEMBER.burst + 10):
         assert client.receive().error_code == ErrorCode.UNKNOWN_MEMBER_ID
     assert client.receive().error_code == 0  # what stood behind them
-    assert pace.delayed > delayed
+    assert telemetry.delayed_requests > delayed
 
 
 def test_others_are_answered_while_fifty_connections_flood(broker: Broker, client: KafkaClient) -> None:

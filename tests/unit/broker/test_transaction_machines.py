@@ -10,13 +10,15 @@ import pytest
 from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import PartitionId
 from riverlog.base.units import MINUTE_MS
+from riverlog.broker.produce import Lane, Write
 from riverlog.broker.transaction_machines import TransactionRunner, marker_retry_pause_ms_max
 from riverlog.broker.transaction_session import Records, TransactionSession
 from riverlog.catalog.contract import CatalogUnavailable, Rows, Scope
+from riverlog.records.builder import build_batch
 from riverlog.records.record import NewRecord
 from riverlog.state.access import LIBRARY_CALLER
-from riverlog.state.transactions.commands import TransactionState
-from riverlog.storage.contract import Isolation
+from riverlog.state.transactions.commands import TransactionState, Version
+from riverlog.storage.contract import Acks, Appended, Isolation
 from tests.transaction_world import OFFSETS, TOPIC, World, play, turns
 
 
@@ -186,6 +188,50 @@ def test_an_id_whose_machine_was_dropped_goes_on_without_being_asked(dial: str, 
         await world.until(lambda: "tx" in runners and not getattr(world.catalog, dial), step_ms=10)
         await world.until(world.is_stable, step_ms=100)
         assert await world.values() == ([b"0"] if committed else [])
+
+    play(story)
+
+
+def test_a_marker_that_is_tried_again_does_not_end_the_next_transaction() -> None:
+    """Older producers keep their epoch. The machine that wanted the marker was dropped, and the next one has written it."""
+
+    async def story(world: World) -> None:
+        transactions = world.broker.transactions
+        producer = await transactions.init(LIBRARY_CALLER, "tx", MINUTE_MS)
+
+        async def write(sequence: int) -> None:
+            await transactions.add_partitions(LIBRARY_CALLER, "tx", producer, [(TOPIC, 0)], Version.PLAIN)
+            batch = build_batch(
+                [NewRecord(1, None, b"v")],
+                producer_id=producer.producer_id,
+                producer_epoch=producer.epoch,
+                base_sequence=sequence,
+                transactional=True,
+            )
+            writes = [Write(world.topic, 0, batch)]
+            outcomes = world.broker.producing.produce(LIBRARY_CALLER, writes, Acks.ALL, Lane(), "tx", Version.PLAIN)
+            (outcome,) = outcomes if isinstance(outcomes, Sequence) else await outcomes
+            assert isinstance(outcome, Appended)
+
+        await write(0)
+        world.engine.refusals = 1
+        await transactions.end(LIBRARY_CALLER, "tx", producer, True, Version.PLAIN)
+        await world.until(lambda: not world.engine.refusals)
+        await turns(20)
+        transactions._machines.runners["tx"].drop(ErrorKind.COORDINATOR_NOT_AVAILABLE, "told to")
+
+        async def is_complete() -> bool:
+            return await world.state() is TransactionState.COMPLETE_COMMIT
+
+        await world.until(is_complete)
+        await write(1)
+        for _ in range(10):
+            world.clock.advance(marker_retry_pause_ms_max)
+            await turns(20)
+        assert not world.is_stable()
+        await transactions.end(LIBRARY_CALLER, "tx", producer, False, Version.PLAIN)
+        await world.until(world.is_stable)
+        assert await world.values() == [b"v"]
 
     play(story)
 

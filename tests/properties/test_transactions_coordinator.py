@@ -62,6 +62,9 @@ class Small(TransactionMachine):
         for seconds, (dial, count) in self.history:
             await self.watched(service, seconds)
             if dial == "restart":
+                near = service.broker.tasks.start(self.decision(service), name="decision")
+                await asyncio.wait([near], timeout=2.0)
+                await self.time.sleep(self.entropy.below(4) / 1000)
                 await self.end(service)
                 self.rows = self.rows.reopened()
                 self.restarts += 1
@@ -84,6 +87,12 @@ class Small(TransactionMachine):
         for _ in range(4):
             await self._guarded(self._watch, service)
             await self.time.sleep(seconds / 4)
+
+    async def decision(self, service: Service) -> None:
+        """Returns when somebody asks for an end, or was answered."""
+        near = asyncio.Event()
+        service.peril = lambda partitions: near.set()
+        await near.wait()
 
     async def begin(self) -> Service:
         parts: dict[str, Any] = {

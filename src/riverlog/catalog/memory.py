@@ -57,7 +57,7 @@ class MemoryCatalog:
         """What the next process finds: the same rows, a higher epoch of leases, no memory of ids or of what is gone."""
         other = type(self)(late=self.late)
         other._version = self._version
-        other._starts = self._starts + 1
+        other._starts = self._starts + max(self._stolen.values(), default=0) + 1
         other._scopes = {scope: dict(rows) for scope, rows in self._scopes.items()}
         other._fed = {place: changed for place, changed in self._fed.items() if changed.value is not None}
         return other

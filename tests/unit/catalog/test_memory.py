@@ -71,6 +71,20 @@ def test_a_lease_can_be_stolen_and_a_scope_taken() -> None:
     asyncio.run(story())
 
 
+def test_a_stolen_lease_is_older_than_those_of_the_next_start() -> None:
+    async def story() -> None:
+        catalog = MemoryCatalog()
+        catalog.steal(GROUP)
+        catalog.steal(GROUP)
+        before = await catalog.own(GROUP)
+        after = await catalog.reopened().own(GROUP)
+        assert isinstance(before, Lease)
+        assert isinstance(after, Lease)
+        assert after.epoch > before.epoch
+
+    asyncio.run(story())
+
+
 def test_failing_ends_the_feed_with_the_reason() -> None:
     async def story() -> None:
         catalog = MemoryCatalog()

@@ -69,8 +69,8 @@ def test_a_marker_whose_sync_fails_is_refused_and_the_transaction_is_open_again(
         world.files.inject("sync", ".log", errno.EIO, 1)
         (refused,) = await asyncio.wait_for(ending, 10)
         assert kind_of(refused) is ErrorKind.STORAGE
-        while engine.partitions[P0].failure is not None:
-            assert "offline" not in engine.partitions[P0].failure.message
+        while (failure := engine.partitions[P0].failure) is not None:
+            assert "offline" not in failure.message
             await asyncio.sleep(0.001)
         assert engine.watermarks(P0).last_stable_offset == 0
         (again,) = await ended(engine, marker_of(P0, 1, 1))

@@ -112,15 +112,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _take_apart(self) -> None:
         self._ready.clear()
         self._scheduled.clear()
-        for task in self.tasks:
-            if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was killed, not forgotten
-                try:
-                    task.get_coro().close()
-                except (RuntimeError, OSError, Crashed):
-                    pass  # a `finally` of it wanted to go on
-            elif not task.cancelled():
-                task.exception()
+        asyncio._set_running_loop(self)  # what a `finally` asks for is made on this loop, not on one that nobody closes
+        try:
+            for task in self.tasks:
+                if not task.done():
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was killed, not forgotten
+                    try:
+                        task.get_coro().close()
+                    except (RuntimeError, OSError, Crashed):
+                        pass  # a `finally` of it wanted to go on
+                elif not task.cancelled():
+                    task.exception()
+        finally:
+            asyncio._set_running_loop(None)
         self._ready.clear()
         self._scheduled.clear()
         self.tasks.clear()

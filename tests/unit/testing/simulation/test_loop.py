@@ -83,3 +83,21 @@ def test_a_callback_that_fails_is_told() -> None:
 
     loop.live(story())
     assert "ZeroDivisionError" in loop.failures[0]
+
+
+def test_what_a_killed_process_still_asks_for_is_of_its_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `finally` may gather tasks; outside of a loop Python would make one that nobody closes."""
+    loop, time = made()
+    made_loops: list[str] = []
+    gathered: list[bool] = []
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: made_loops.append("new"))
+
+    async def story() -> None:
+        try:
+            asyncio.get_running_loop().call_soon(loop.kill)
+            await time.sleep(1)
+        finally:
+            gathered.append(asyncio.gather().get_loop() is loop)
+
+    loop.live(story())
+    assert (gathered, made_loops) == ([True], [])

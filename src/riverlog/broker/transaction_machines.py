@@ -144,6 +144,8 @@ class TransactionMachines(Machines[Transaction]):
 
     def _perform(self, runner: TransactionRunner, effect: Any) -> None:
         match effect:
+            case MakeDurable() if self._is_durable(runner, effect):
+                asyncio.get_running_loop().call_soon(self.tell, runner, Settled(effect.number))
             case MakeDurable():
                 self.tasks.start(self._make_durable(runner, effect), name=f"durability for {runner.name}")
             case WriteMarkers():
@@ -156,6 +158,15 @@ class TransactionMachines(Machines[Transaction]):
                 raise AssertionError(effect)
 
     # ------------------------------------------------------------------ before the decision
+
+    def _is_durable(self, runner: TransactionRunner, effect: MakeDurable) -> bool:
+        """Whether nothing of the transaction waits for a sync: so it is where the client had its answers before it asked
+        for the end. What others have appended to the partitions is then not waited for."""
+        producer_id = ProducerId(runner.machine.producer.producer_id)
+        try:
+            return all(self._engine.is_visible(partition, producer_id) for partition in effect.partitions)
+        except RiverlogError:
+            return False  # a `cut` tells what is wrong with it
 
     async def _make_durable(self, runner: TransactionRunner, effect: MakeDurable) -> None:
         error: ErrorKind | None = None

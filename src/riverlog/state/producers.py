@@ -293,6 +293,13 @@ class Producers:
         producer = self._producers.get(producer_id)
         return None if producer is None else _entry(producer_id, producer)
 
+    def end_of(self, producer_id: ProducerId) -> int:
+        """Where the last batch of the producer's present epoch ends; 0: it has none."""
+        producer = self._producers.get(producer_id)
+        if producer is None or not producer.batches:
+            return 0
+        return producer.batches[-2] + producer.batches[-1] + 1
+
     def restore(self, entries: Iterable[ProducerEntry], next_offset: Offset) -> None:
         """Forgets all and begins from a snapshot at `next_offset`; then `apply` the batches from there on. The way to
         truncate too: restore the last snapshot at or before the new log end, apply what is left after it."""

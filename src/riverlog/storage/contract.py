@@ -282,6 +282,11 @@ class LogEngine(Protocol):
         """What this process knows, perhaps behind; never blocks."""
         ...
 
+    def is_visible(self, partition: PartitionId, producer_id: ProducerId) -> bool:
+        """Whether all that the producer has appended to the partition under its present epoch lies below the high
+        watermark, so that a `cut` need not be waited for. May say no for too long, never yes too early; never blocks."""
+        ...
+
     async def cut(self, partitions: Sequence[PartitionId], isolation: Isolation) -> Mapping[PartitionId, Offset]:
         """The ends that cover every append that was answered anywhere before the call."""
         ...

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from riverlog.base.errors import ErrorKind, RiverlogError
-from riverlog.base.ids import NodeId, Offset, PartitionId, TopicId
+from riverlog.base.ids import NodeId, Offset, PartitionId, ProducerId, TopicId
 from riverlog.base.units import DAY_MS, MINUTE_MS
 from riverlog.env.clock import Clock, SystemClock
 from riverlog.env.tasks import Tasks
@@ -244,6 +244,10 @@ class MemoryEngine:
 
     def watermarks(self, partition: PartitionId) -> Watermarks:
         return self._partition(partition).watermarks()
+
+    def is_visible(self, partition: PartitionId, producer_id: ProducerId) -> bool:
+        self._partition(partition)
+        return not self._arriving
 
     async def cut(self, partitions: Sequence[PartitionId], isolation: Isolation) -> Mapping[PartitionId, Offset]:
         await self._some_turns()

@@ -111,6 +111,7 @@ def test_what_cannot_be_made_durable_is_not_committed() -> None:
         async def cut(partitions: object, isolation: Isolation) -> dict[PartitionId, int]:
             raise failures.pop()
 
+        world.engine.is_visible = lambda partition, producer_id: False  # type: ignore[method-assign]
         while failures:
             world.engine.cut = cut  # type: ignore[method-assign, assignment]
             with pytest.raises(RiverlogError) as caught:
@@ -122,6 +123,21 @@ def test_what_cannot_be_made_durable_is_not_committed() -> None:
         await session.abort()
         await world.until(world.is_stable)
         assert await world.values() == []
+
+    play(story)
+
+
+def test_what_was_answered_is_not_waited_for_again() -> None:
+    async def story(world: World) -> None:
+        session = await begun(world, 0)
+
+        async def cut(partitions: object, isolation: Isolation) -> dict[PartitionId, int]:
+            raise AssertionError("others may append there without end")
+
+        world.engine.cut = cut  # type: ignore[method-assign, assignment]
+        await session.commit()
+        await world.until(lambda: _complete(world))
+        assert world.engine.marker_calls == 1
 
     play(story)
 

@@ -290,3 +290,14 @@ class TestTransactions:
         assert entry is not None
         assert entry.coordinator_epoch == 4
         assert (producers.newest_open, producers.first_open_or(Offset(9))) == (1, 1)
+
+
+def test_where_the_last_batch_of_a_producer_ends() -> None:
+    producers = Producers()
+    assert producers.end_of(ProducerId(7)) == 0
+    for base_offset, sequence in ((10, 0), (20, 3)):
+        producers.apply(header(sequence, 3), Offset(base_offset), NOW_MS)
+    assert producers.end_of(ProducerId(7)) == 23
+    restored = Producers()
+    restored.restore(producers.entries(), producers.next_offset)
+    assert restored.end_of(ProducerId(7)) == 23

@@ -14,7 +14,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from riverlog.base.errors import ErrorKind, RiverlogError
-from riverlog.base.ids import Offset, PartitionId, TopicId
+from riverlog.base.ids import Offset, PartitionId, ProducerId, TopicId
 from riverlog.env.clock import Clock
 from riverlog.env.entropy import Entropy
 from riverlog.env.executor import Executor, ThreadExecutor
@@ -311,6 +311,10 @@ class LocalEngine:
 
     def watermarks(self, partition: PartitionId) -> Watermarks:
         return self._partition(partition).watermarks()
+
+    def is_visible(self, partition: PartitionId, producer_id: ProducerId) -> bool:
+        chosen = self._partition(partition)
+        return chosen.producers.end_of(producer_id) <= chosen.high.offset
 
     async def cut(self, partitions: Sequence[PartitionId], isolation: Isolation) -> Mapping[PartitionId, Offset]:
         waiter = CutWaiter(self._loop)

@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from riverlog.base.errors import ErrorKind
+import pytest
+
+from riverlog.base.errors import ErrorKind, RiverlogError
 from riverlog.base.ids import Offset, PartitionId, ProducerId
 from riverlog.records.batch import records_of
 from riverlog.records.builder import build_batch
@@ -351,6 +353,26 @@ class LogTransactionsSuite(LogSuite):
                 assert (await engine.cut([P0], UNCOMMITTED))[P0] == 1
                 await ended(engine, marker_of(P0, 7, 1))
                 assert (await engine.cut([P0], COMMITTED))[P0] == 2
+
+        self.run(story)
+
+    def test_what_a_producer_wrote_is_visible_once_it_was_answered_whatever_others_do(self) -> None:
+        async def story() -> None:
+            async with self.running() as engine:
+                first, second = ProducerId(7), ProducerId(8)
+                assert engine.is_visible(P0, first), "it has written nothing"
+                await written(engine, P0, "a", producer=(7, 0, 0))
+                under_way = engine.append([write_of(P0, "b", producer=(8, 0, 0))], Acks.ALL)
+                if not isinstance(under_way, Sequence):
+                    assert engine.is_visible(P0, second) <= (engine.watermarks(P0).high_watermark >= 2)
+                await settled(under_way)
+                assert engine.is_visible(P0, first)
+                assert engine.is_visible(P0, second)
+                await ended(engine, marker_of(P0, 7, 1), marker_of(P0, 8, 1))
+                assert engine.is_visible(P0, first), "nothing of its new epoch"
+                with pytest.raises(RiverlogError) as caught:
+                    engine.is_visible(NOBODY, first)
+                assert caught.value.kind is ErrorKind.UNKNOWN_TOPIC
 
         self.run(story)
 

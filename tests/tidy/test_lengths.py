@@ -35,6 +35,10 @@ LONG_FILES: Final[dict[str, tuple[int, str]]] = {
         580,
         "one suite: every promise of the contract as a test",
     ),
+    "src/riverlog/testing/conformance/log_transactions.py": (
+        430,
+        "one suite: every promise about transactions as a test",
+    ),
     "src/riverlog/testing/fakes.py": (
         415,
         "files that forget, descriptor by descriptor: the whole of env/files once more",

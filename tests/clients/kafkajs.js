@@ -109,6 +109,7 @@ async function share({ group, topics, records }) {
     }
     members.forEach((member, at) => {
       const assigned = assignment => {
+        if (missing === 0) return // the other member has gone already, and all is this one's
         assignments[at] = assignment
         told()
       }

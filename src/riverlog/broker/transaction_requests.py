@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import re2  # type: ignore[import-untyped]  # it has none
-
 from riverlog.base.errors import ErrorKind, RiverlogError
+from riverlog.state.groups.regex import compiled
 from riverlog.state.transactions.commands import Producer, TransactionState, Version
 
 
@@ -88,11 +87,9 @@ def whole_match(pattern: str | None) -> Callable[[str], Any]:
     """Whether a text matches the whole expression of RE2; None and "" match all. Raises INVALID_REGULAR_EXPRESSION."""
     if not pattern:
         return lambda _: True
-    options = re2.Options()
-    options.log_errors = False
     try:
-        return re2.compile(pattern, options).fullmatch  # type: ignore[no-any-return]  # re2 has no types
-    except re2.error as error:
+        return compiled(pattern).fullmatch  # type: ignore[no-any-return]  # re2 has no types
+    except ValueError as error:
         raise RiverlogError(
-            ErrorKind.INVALID_REGULAR_EXPRESSION, f"{pattern!r} is no regular expression of RE2: {error}"
+            ErrorKind.INVALID_REGULAR_EXPRESSION, f"{pattern[:100]!r} is no regular expression that is taken: {error}"
         ) from error

@@ -46,3 +46,11 @@ def test_a_pattern_matches_the_whole_text() -> None:
     with pytest.raises(RiverlogError) as caught:
         whole_match("a(")
     assert caught.value.kind is ErrorKind.INVALID_REGULAR_EXPRESSION
+
+
+@pytest.mark.parametrize("pattern", ["((a|b|c|x|y|z)?){1000}q", "a" * 100_000])
+def test_an_expression_that_would_hold_everybody_up_is_refused(pattern: str) -> None:
+    with pytest.raises(RiverlogError) as caught:
+        whole_match(pattern)
+    assert caught.value.kind is ErrorKind.INVALID_REGULAR_EXPRESSION
+    assert len(caught.value.message) < 1_000

@@ -21,7 +21,6 @@ from riverlog.broker.group_requests import (
     GroupListing,
     JoinAsked,
     MemberAsked,
-    TopicFacts,
     TopicUnauthorized,
 )
 from riverlog.state.access import CLUSTER, Caller, Operation, Resource, ResourceKind
@@ -47,6 +46,7 @@ from riverlog.state.groups.commands import (
     SyncResult,
     TopicsChanged,
 )
+from riverlog.state.groups.topics import GroupTopic
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ class Coordinator(OffsetsCoordinator):
 
     # ------------------------------------------------------------------ what changes around the groups
 
-    def _topic_changed(self, before: TopicFacts | None, after: TopicFacts | None) -> None:
+    def _topic_changed(self, before: GroupTopic | None, after: GroupTopic | None) -> None:
         if before is not None and after is None:
             self.topics_deleted([before.topic_id])
         if before is None or after is None or before.partition_count != after.partition_count:

@@ -12,13 +12,14 @@ from riverlog.base.ids import TopicId, TopicName
 from riverlog.base.limits import kept_text_length_max
 from riverlog.broker.group_configs import GroupConfigs
 from riverlog.broker.group_machines import GroupMachines
-from riverlog.broker.group_requests import KnownTopics, TopicFacts
+from riverlog.broker.group_requests import KnownTopics
 from riverlog.broker.settings import BrokerSettings
 from riverlog.catalog.contract import Catalog
 from riverlog.env.clock import Clock
 from riverlog.env.entropy import Entropy
 from riverlog.state.access import Access, Caller, Operation, Resource, ResourceKind
 from riverlog.state.groups.commands import GroupSettings
+from riverlog.state.groups.topics import GroupTopic
 from riverlog.state.transactions.commands import Number, Outcome
 
 
@@ -72,7 +73,7 @@ class CoordinatorBase:
 
     def _topic(
         self, caller: Caller, operation: Operation, name: str, topic_id: TopicId | None
-    ) -> TopicFacts | ErrorKind:
+    ) -> GroupTopic | ErrorKind:
         if topic_id is not None:
             topic = self._topics.by_id.get(topic_id)
             if topic is None:

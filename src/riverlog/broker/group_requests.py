@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from riverlog.base.errors import ErrorKind, RiverlogError
-from riverlog.base.ids import TopicId, TopicName
+from riverlog.base.ids import TopicId
 from riverlog.state.groups.commands import CommittedOffset, GroupState, Protocols
+from riverlog.state.groups.topics import GroupTopic, TopicsView
 
 CLASSIC_TYPE: Final = "classic"
 
@@ -19,23 +20,10 @@ class TopicUnauthorized(RiverlogError):
         super().__init__(ErrorKind.UNAUTHORIZED, message)
 
 
-class TopicFacts(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def topic_id(self) -> TopicId: ...
-    @property
-    def partition_count(self) -> int: ...
-
-
-class KnownTopics(Protocol):
+class KnownTopics(TopicsView, Protocol):
     """What this process knows of topics (`broker/topics.py`)."""
 
-    @property
-    def by_name(self) -> Mapping[TopicName, TopicFacts]: ...
-    @property
-    def by_id(self) -> Mapping[TopicId, TopicFacts]: ...
-    def watch(self, changed: Callable[[TopicFacts | None, TopicFacts | None], None]) -> None:
+    def watch(self, changed: Callable[[GroupTopic | None, GroupTopic | None], None]) -> None:
         """`changed(before, after)` on the loop after each change; after None: the topic was deleted."""
         ...
 
